@@ -19,3 +19,7 @@ class CheckpointError(JepaActionsError):
 
 class ShapeError(JepaActionsError):
     """A tensor has the wrong shape or dtype."""
+
+
+class PlanningError(JepaActionsError):
+    """A planning problem is not valid, or its cost is not a number."""

@@ -1,0 +1,23 @@
+"""Planners: search for actions whose imagined outcome is closest to a goal. A world model is seen only through protocols."""
+
+from jepa_actions.planning.cem import CEM, CEMConfig
+from jepa_actions.planning.cost import LatentCost
+from jepa_actions.planning.mpc import MPC, Planner, decision_seed
+from jepa_actions.planning.problem import Bounds, Cost, Latents, Plan, PlanningModel, Problem, Target, imagine
+
+__all__ = [
+    "CEM",
+    "MPC",
+    "Bounds",
+    "CEMConfig",
+    "Cost",
+    "LatentCost",
+    "Latents",
+    "Plan",
+    "Planner",
+    "PlanningModel",
+    "Problem",
+    "Target",
+    "decision_seed",
+    "imagine",
+]

@@ -1,0 +1,80 @@
+"""Receding-horizon control: plan, execute the first steps, plan again from what is left of the plan."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from jepa_actions.errors import PlanningError, ShapeError
+from jepa_actions.planning.problem import Cost, Plan, PlanningModel, Problem
+
+Planner = Callable[[Problem], Plan]
+
+
+class MPC:
+    """Plans again and again for P episodes that run side by side.
+
+    A plan's remaining steps, shifted by `execute`, are the next plan's starting point. Every episode keeps its own warm
+    start, its own seed and its own count of decisions; `reset` forgets them for the episodes that begin anew, so that an
+    episode never starts from another one's plan.
+
+    Arguments:
+        planner: `planner(problem) -> Plan`.
+        horizon: model steps imagined by each plan.
+        execute: model steps that the caller executes before it plans again.
+        seeds: one per episode; decision number d of an episode draws from (seed, d).
+        warm_start: False starts every plan from the mean action (the comparison).
+
+    Raises: PlanningError unless 1 <= execute <= horizon and there is at least one seed.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        model: PlanningModel,
+        cost: Cost,
+        *,
+        horizon: int,
+        execute: int = 1,
+        seeds: Sequence[int],
+        warm_start: bool = True,
+    ) -> None:
+        if not 1 <= execute <= horizon:
+            raise PlanningError(f"MPC.execute: found {execute}, expected 1 to the horizon, {horizon}")
+        if len(seeds) == 0:
+            raise PlanningError("MPC.seeds: found none, expected one seed per episode")
+        self.planner, self.model, self.cost = planner, model, cost
+        self.horizon, self.execute, self.seeds, self.warm_start = horizon, execute, list(seeds), warm_start
+        self.reset()
+
+    def reset(self, mask: Bool[Tensor, "p"] | None = None) -> None:
+        """Begin anew: all episodes, or those where `mask` is True. Raises ShapeError for a mask that is not (P,)."""
+        if mask is None:
+            self._decisions = [0] * len(self.seeds)
+            self._next: Float[Tensor, "p h a"] | None = None
+            return
+        if tuple(mask.shape) != (len(self.seeds),):
+            raise ShapeError(f"MPC.reset mask: found shape {tuple(mask.shape)}, expected {(len(self.seeds),)}")
+        self._decisions = [0 if gone else n for n, gone in zip(self._decisions, mask.tolist(), strict=True)]
+        if self._next is not None:
+            self._next = self._next.masked_fill(mask.to(self._next.device)[:, None, None], 0.0)
+
+    def plan(self, context: Any, goal: Any) -> Plan:
+        """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`."""
+        seeds = [decision_seed(seed, n) for seed, n in zip(self.seeds, self._decisions, strict=True)]
+        problem = Problem(self.model, context, goal, self.cost, self.horizon, seeds, self._next)
+        plan = self.planner(problem)
+        self._decisions = [n + 1 for n in self._decisions]
+        if self.warm_start:
+            left = plan.actions[:, self.execute :]
+            self._next = torch.cat([left, torch.zeros_like(plan.actions[:, : self.execute])], dim=1)
+        return plan
+
+
+def decision_seed(seed: int, decision: int) -> int:
+    """The seed of one decision of one episode, well mixed, so that neighbouring seeds share no random numbers."""
+    state = np.random.SeedSequence([int(seed) & (2**63 - 1), decision]).generate_state(1, np.uint64)
+    return int(state[0]) & (2**63 - 1)
