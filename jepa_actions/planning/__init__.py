@@ -1,4 +1,4 @@
-"""Planners: search for actions whose imagined outcome is closest to a goal. A world model is seen only through protocols."""
+"""Planners search for actions whose imagined outcome is closest to a goal. They see a world model only by protocol."""
 
 from jepa_actions.planning.cem import CEM, CEMConfig
 from jepa_actions.planning.cost import LatentCost

@@ -18,8 +18,8 @@ class MPC:
     """Plans again and again for P episodes that run side by side.
 
     A plan's remaining steps, shifted by `execute`, are the next plan's starting point. Every episode keeps its own warm
-    start, its own seed and its own count of decisions; `reset` forgets them for the episodes that begin anew, so that an
-    episode never starts from another one's plan.
+    start, its own seed and its own count of decisions; `reset` forgets them for the episodes that begin anew, so that
+    an episode never starts from another one's plan.
 
     Arguments:
         planner: `planner(problem) -> Plan`.

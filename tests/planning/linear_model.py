@@ -60,7 +60,7 @@ class LinearModel:
         return Latent(torch.stack(states, dim=2).unsqueeze(-2))
 
 
-def optimum(model, context, goal, cost, horizon, steps=3000):
+def optimum(model, context, goal, cost, horizon, steps=600):
     """Cost and actions of the bounded problem's optimum: projected gradient with a small step, double precision."""
     exact = LinearModel(model.action_bounds, torch.float64, model.a, model.b)
     target = Latent(goal.z.double())
@@ -69,5 +69,5 @@ def optimum(model, context, goal, cost, horizon, steps=3000):
         actions.requires_grad_(True)
         value = cost(exact.rollout(context.double(), actions), target)
         (gradient,) = torch.autograd.grad(value.sum(), actions)
-        actions = model.action_bounds.project((actions - 0.1 * gradient).detach()).double()
+        actions = model.action_bounds.project((actions - 0.4 * gradient).detach()).double()
     return cost(exact.rollout(context.double(), actions), target)[:, 0], actions[:, 0]

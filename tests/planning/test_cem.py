@@ -90,7 +90,8 @@ def test_best_never_gets_worse_than_the_start_and_history_counts_evaluations():
     start = problem.cost(problem.model.rollout(problem.context, initial[:, None]), problem.goal)[:, 0]
     best = CEM(replace(SMALL, returns="best"))(problem)
     assert (best.cost <= start).all()
-    assert best.history["evaluations"] == [64] * 4 and best.evaluations == 256
+    assert best.history["evaluations"] == [64] * 4
+    assert best.evaluations == 256
     assert torch.equal(best.cost, torch.stack(best.history["best"]).amin(dim=0))
     mean = CEM(SMALL)(problem)
     assert mean.evaluations == 257
@@ -104,7 +105,8 @@ def test_chunks_change_memory_but_not_the_result(chunk):
     whole = CEM(SMALL)(problem)
     problem.model.seen.clear()
     pieces = CEM(replace(SMALL, chunk=chunk))(problem)
-    assert torch.equal(whole.actions, pieces.actions) and torch.equal(whole.cost, pieces.cost)
+    assert torch.equal(whole.actions, pieces.actions)
+    assert torch.equal(whole.cost, pieces.cost)
     assert max(a.shape[0] * a.shape[1] for a in problem.model.seen) <= max(chunk, 5)
 
 
