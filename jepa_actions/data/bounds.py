@@ -1,0 +1,76 @@
+"""Where raw actions may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jepa_actions.errors import CheckpointError, DataError
+
+
+@dataclass(frozen=True)
+class ActionBounds:
+    """Where raw actions may lie, in raw units: a box `low <= a <= high`, or a ball of `radius` around zero."""
+
+    kind: Literal["box", "ball"]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "box":
+            if self.low is None or self.high is None or len(self.low) != len(self.high) or self.radius is not None:
+                raise DataError("action bounds: a box has low and high of one length and no radius")
+            if not all(low <= high for low, high in zip(self.low, self.high, strict=True)):
+                raise DataError(f"action bounds: low {self.low} and high {self.high} given, expected low <= high")
+        elif self.kind == "ball":
+            if self.radius is None or not self.radius > 0 or self.low is not None or self.high is not None:
+                raise DataError(
+                    f"action bounds: radius {self.radius} given, expected a positive one and neither low nor high"
+                )
+        else:
+            raise DataError(f"action bounds: kind {self.kind!r} given, expected 'box' or 'ball'")
+
+    @classmethod
+    def of_support(cls, raw: Float[np.ndarray, "n a"], *, ball: bool) -> ActionBounds:
+        """The smallest box, or ball around zero, that holds every action of `raw`."""
+        if ball:
+            return cls("ball", radius=float(np.linalg.norm(raw, axis=-1).max()))
+        return cls("box", low=tuple(raw.min(0).tolist()), high=tuple(raw.max(0).tolist()))
+
+    def project(self, raw: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a"]:
+        """The nearest raw actions inside the bounds."""
+        if self.radius is not None:
+            norm: Tensor = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
+            return raw * norm.clamp_min(1e-12).reciprocal().mul(self.radius).clamp_max(1.0)
+        return raw.clamp(raw.new_tensor(self.low), raw.new_tensor(self.high))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, read back by `from_dict`."""
+        if self.low is None or self.high is None:
+            return {"kind": self.kind, "radius": self.radius}
+        return {"kind": self.kind, "low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> ActionBounds:
+        """The bounds that `to_dict` wrote. Raises CheckpointError naming keys that are missing or not known."""
+        if saved.get("kind") == "ball":
+            check_keys("action bounds", saved, {"kind", "radius"})
+            return cls("ball", radius=saved["radius"])
+        check_keys("action bounds", saved, {"kind", "low", "high"})
+        return cls(saved["kind"], low=tuple(saved["low"]), high=tuple(saved["high"]))
+
+
+def check_keys(place: str, saved: Mapping[str, Any], expected: set[str]) -> None:
+    """Raise CheckpointError unless `saved` has exactly the expected keys."""
+    missing, extra = sorted(expected - set(saved)), sorted(set(saved) - expected)
+    if missing or extra:
+        raise CheckpointError(
+            f"{place}: missing keys {missing}, keys that are not known {extra}, expected {sorted(expected)}"
+        )
