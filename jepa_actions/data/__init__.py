@@ -1,0 +1,38 @@
+"""Recordings: episodes, clips, batches, action units, and the readers of LeRobot data sets and folders of videos."""
+
+from jepa_actions.data.bounds import ActionBounds
+from jepa_actions.data.codec import ActionCodec, ModelBounds, wrap_angle
+from jepa_actions.data.folder import VideoFolder
+from jepa_actions.data.index import ClipIndex, ClipSampler
+from jepa_actions.data.lerobot import LeRobotV3
+from jepa_actions.data.loader import ClipLoader
+from jepa_actions.data.memory import InMemory
+from jepa_actions.data.open import load_dataset
+from jepa_actions.data.splits import Split, split_blocks, split_by_episode, split_folds, split_tail
+from jepa_actions.data.types import Batch, Episode, Provenance, Segment, VideoDataset
+from jepa_actions.data.video import VideoFile
+
+__all__ = [
+    "ActionBounds",
+    "ActionCodec",
+    "Batch",
+    "ClipIndex",
+    "ClipLoader",
+    "ClipSampler",
+    "Episode",
+    "InMemory",
+    "LeRobotV3",
+    "ModelBounds",
+    "Provenance",
+    "Segment",
+    "Split",
+    "VideoDataset",
+    "VideoFile",
+    "VideoFolder",
+    "load_dataset",
+    "split_blocks",
+    "split_by_episode",
+    "split_folds",
+    "split_tail",
+    "wrap_angle",
+]
