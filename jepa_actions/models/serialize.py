@@ -1,0 +1,192 @@
+"""A model as a folder: `config.json` (typed, versioned), `model.safetensors`, `README.md`. Loading is strict."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from jepa_actions.data import ActionCodec
+from jepa_actions.errors import CheckpointError, JepaActionsError
+from jepa_actions.models.world_model import WorldModel, WorldModelConfig
+
+FORMAT_VERSION = 1
+LIBRARY = "jepa_actions"
+_FIELDS = {"library", "format_version", "model", "codec", "extra"}
+T = TypeVar("T")
+
+
+def save_model(
+    model: WorldModel, folder: Path, *, card: str | None = None, extra: dict[str, Any] | None = None
+) -> None:
+    """Write a model folder.
+
+    Args:
+        model: weights are stored in their own dtype.
+        folder: created where missing.
+        card: text of `README.md`; left alone where None.
+        extra: JSON-able facts that travel with the weights (scores, protocol, recipe).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "library": LIBRARY,
+        "format_version": FORMAT_VERSION,
+        "model": dataclasses.asdict(model.config),
+        "codec": None if model.codec is None else model.codec.to_dict(),
+        "extra": extra or {},
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if card is not None:
+        (folder / "README.md").write_text(card)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a model folder, its version and fields checked.
+
+    Raises:
+        CheckpointError: if it is missing, not JSON, of another library, of a newer format, or has other fields.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        found = sorted(p.name for p in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
+        raise CheckpointError(f"{path}: missing; a model folder has config.json and model.safetensors, found {found}")
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("library") != LIBRARY:
+        raise CheckpointError(f"{path}: not a {LIBRARY} model (field 'library' is missing or different)")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(
+            f"{path}: format_version: expected a whole number from 1 to {FORMAT_VERSION}, found {version!r}"
+        )
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version {version} is newer than {FORMAT_VERSION}, which this release "
+            "reads: upgrade jepa-actions"
+        )
+    if set(config) != _FIELDS:
+        odd = sorted(set(config) ^ _FIELDS)
+        raise CheckpointError(f"{path}: expected the fields {sorted(_FIELDS)}; missing or unknown: {odd}")
+    return config
+
+
+def load_model(folder: str | Path) -> WorldModel:
+    """Open a model folder or a Hub id, strictly.
+
+    Raises:
+        CheckpointError: naming the file and field for anything missing, extra, of another shape, newer or not finite.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        path = _from_hub(str(folder))
+    config = read_config(path)
+    where = f"{path / 'config.json'}: "
+    model_config = decode(WorldModelConfig, config["model"], where + "model")
+    try:
+        codec = None if config["codec"] is None else ActionCodec.from_dict(config["codec"])
+        model = WorldModel(model_config, codec)
+    except (JepaActionsError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}{error}") from error
+    load_weights(model, path / "model.safetensors")
+    return model.eval()
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Fill a module from a safetensors file: the same names, shapes and finite values, or a `CheckpointError`."""
+    tensors = read_tensors(path)
+    expected = model.state_dict()
+    for name in sorted(set(expected) - set(tensors)):
+        raise CheckpointError(f"{path}: tensor {name!r} is missing")
+    for name in sorted(set(tensors) - set(expected)):
+        raise CheckpointError(f"{path}: tensor {name!r} is not part of this model")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor {name!r}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != expected[name].dtype:
+            raise CheckpointError(f"{path}: tensor {name!r}: expected {expected[name].dtype}, found {tensor.dtype}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: tensor {name!r} has values that are not finite")
+    model.load_state_dict(tensors)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file; a missing or damaged file is a `CheckpointError`."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from error
+
+
+def decode(cls: type[T], data: object, where: str) -> T:
+    """A (nested) configuration dataclass from parsed JSON, strictly: no unknown, missing or mistyped field."""
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{where}: expected an object, found {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise CheckpointError(f"{where}: unknown field {key!r}{hint}")
+    for name in names:
+        if name not in data:
+            raise CheckpointError(f"{where}: field {name!r} is missing")
+    try:
+        return cls(**{name: _value(hints[name], data[name], f"{where}.{name}") for name in names})
+    except CheckpointError:
+        raise
+    except JepaActionsError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return decode(typing.cast(type, hint), value, where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise CheckpointError(f"{where}: expected one of {typing.get_args(hint)}, found {value!r}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        kinds = typing.get_args(hint)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_value(kinds[0], item, where) for item in value)
+        if len(kinds) == len(value):
+            return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if origin in (typing.Union, types.UnionType):
+        kinds = typing.get_args(hint)
+        if value is None and type(None) in kinds:
+            return None
+        return _value(next(kind for kind in kinds if kind is not type(None)), value, where)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise CheckpointError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def _from_hub(repo_id: str) -> Path:
+    """Files of a Hub repository: only the three that a model folder has are fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=["config.json", "model.safetensors", "README.md"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{repo_id}: neither a folder nor a Hub repository that can be reached ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,233 @@
+"""One encoder, and on its latents a masked predictor, forward dynamics and an inverse head: the model that is saved."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from jepa_actions.data import ActionCodec, ModelBounds
+from jepa_actions.errors import ShapeError
+from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
+from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
+from jepa_actions.models.inverse import InverseConfig, InverseHead
+from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
+from jepa_actions.nn import AttentivePooler, Distribution, PatchReadout
+
+
+@dataclass(frozen=True)
+class PoolerConfig:
+    """From patch tokens to latent tokens: `attention` gives `latents` per camera, `patches` keeps them all."""
+
+    kind: Literal["attention", "patches"] = "attention"
+    latents: int = 1  # attention only: latent tokens per camera
+    dim: int = 64
+    heads: int = 4
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """uint8 to the encoder's input: (x / 255 - mean) / std, per RGB channel."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __call__(self, frames: UInt8[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
+        mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
+        return (frames.to(torch.float32) - 255.0 * mean) / (255.0 * std)
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Everything that shapes a `WorldModel`, but for the action codec, which comes from data."""
+
+    cameras: tuple[str, ...] = ("image",)
+    image: ImageTransform = field(default_factory=ImageTransform)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    pooler: PoolerConfig = field(default_factory=PoolerConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    inverse: InverseConfig = field(default_factory=InverseConfig)
+
+
+@dataclass
+class Context:
+    """Where planning starts: the present latent state and what the dynamics keeps of the past. Opaque to planners."""
+
+    z: Float[Tensor, "p n d"]
+    cache: Cache
+
+
+@dataclass
+class Goal:
+    """Where planning should end: the latent state of a goal image."""
+
+    z: Float[Tensor, "p n d"]
+
+
+@dataclass
+class Rollout:
+    """Imagined states: `z[:, :, i]` follows the i-th action of every candidate."""
+
+    z: Float[Tensor, "p s h n d"]
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+class WorldModel(nn.Module):
+    """The shared encoder with its predictors, the action codec and the image transform.
+
+    A model without a codec (pretrained on video alone) has no dynamics and no inverse head.
+    """
+
+    def __init__(self, config: WorldModelConfig, codec: ActionCodec | None = None) -> None:
+        super().__init__()
+        self.config, self.codec = config, codec
+        encoder, pooler = config.encoder, config.pooler
+        self.encoder = VideoEncoder(encoder)
+        self.predictor = MaskedPredictor(config.predictor, encoder)
+        if pooler.kind == "patches":
+            self.pooler: nn.Module = PatchReadout(encoder.width, pooler.dim)
+            per_camera = encoder.patches
+        else:
+            self.pooler = AttentivePooler(encoder.width, pooler.dim, pooler.latents, pooler.heads, encoder.grid)
+            per_camera = pooler.latents
+        self.latents = per_camera * len(config.cameras)
+        self.dim = pooler.dim
+        self.dynamics: LatentDynamics | None = None
+        self.inverse: InverseHead | None = None
+        if codec is not None:
+            bounds = codec.model_bounds
+            self.dynamics = LatentDynamics(config.dynamics, self.latents, self.dim, codec.action_dim)
+            self.inverse = InverseHead(
+                config.inverse, self.latents, self.dim, codec.action_dim, (bounds.low, bounds.high)
+            )
+
+    # -- encoding ------------------------------------------------------------------------------------------------
+
+    def images(self, frames: dict[str, Tensor]) -> dict[str, Float[Tensor, "b t c h w"]]:
+        """Check and normalise uint8 frames of every camera.
+
+        Raises:
+            ShapeError: if a camera is missing, or frames are not uint8 `(b, t, 3, height, width)` of the model's size.
+        """
+        height, width = self.config.encoder.image_size
+        out = {}
+        for camera in self.config.cameras:
+            if camera not in frames:
+                raise ShapeError(
+                    f"frames: camera {camera!r} is missing, found {', '.join(map(repr, frames)) or 'none'}"
+                )
+            image = frames[camera]
+            if image.dtype != torch.uint8 or image.dim() != 5 or tuple(image.shape[2:]) != (3, height, width):
+                raise ShapeError(
+                    f"frames[{camera!r}]: expected uint8 (batch, time, 3, {height}, {width}), found "
+                    f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+                )
+            out[camera] = self.config.image(image)
+        return out
+
+    def latents_of(self, images: dict[str, Float[Tensor, "b t c h w"]]) -> Float[Tensor, "b t n d"]:
+        """The control pass on normalised images: each frame encoded alone and pooled; cameras side by side in N."""
+        latents = []
+        for camera in self.config.cameras:
+            tokens = self.encoder.encode_each(images[camera])
+            latents.append(self.pooler(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]))
+        return torch.cat(latents, dim=2)
+
+    def encode_frames(self, frames: dict[str, UInt8[Tensor, "b t c h w"]]) -> Float[Tensor, "b t n d"]:
+        """uint8 frames -> latent states, each frame alone: changing a later frame leaves earlier states unchanged."""
+        return self.latents_of(self.images(frames))
+
+    # -- the planning protocol ----------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        frames: UInt8[Tensor, "p t c h w"] | dict[str, UInt8[Tensor, "p t c h w"]],
+        proprio: Tensor | None = None,
+        past_actions: Float[Tensor, "p t-1 a"] | None = None,
+    ) -> Context:
+        """What planning starts from: the last frames seen (at least one) and the model actions taken between them.
+
+        Raises:
+            ShapeError: for wrong frames, or past actions that do not fit between them.
+        """
+        z = self.encode_frames(self._by_camera(frames))
+        steps = z.shape[1]
+        found = 0 if past_actions is None else past_actions.shape[1]
+        if found != steps - 1:
+            raise ShapeError(f"past_actions: {steps} frames have {steps - 1} actions between them, found {found}")
+        if past_actions is None:
+            past_actions = z.new_zeros(z.shape[0], 0, self.action_dim)
+        return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
+
+    def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
+        """The latent goal of one image per problem."""
+        by_camera = frames if isinstance(frames, dict) else self._by_camera(frames)
+        return Goal(self.encode_frames({camera: image[:, None] for camera, image in by_camera.items()})[:, 0])
+
+    def rollout(
+        self, context: Context, actions: Float[Tensor, "p s h a"], generator: torch.Generator | None = None
+    ) -> Rollout:
+        """Imagine every candidate action sequence from its problem's context; past frames are encoded once for all."""
+        problems, candidates = actions.shape[:2]
+        z = context.z[:, None].expand(-1, candidates, -1, -1).flatten(0, 1)
+        states = self._dynamics().rollout(z, actions.flatten(0, 1), context.cache.expand(candidates))
+        return Rollout(states.unflatten(0, (problems, candidates)))
+
+    def infer_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: int) -> Distribution:
+        """The inverse head's belief about the model action taken at z on a way of k steps to z_goal."""
+        if self.inverse is None:
+            raise ShapeError("this model has no inverse head: it was trained on video without actions")
+        gap = torch.full((z.shape[0],), k, device=z.device)
+        out: Distribution = self.inverse(z, z_goal, gap)
+        return out
+
+    @property
+    def action_dim(self) -> int:
+        """Width of a model action: raw action dimensions times block."""
+        return self._codec().action_dim
+
+    @property
+    def action_bounds(self) -> ModelBounds:
+        """The support of the training data in model units; planners stay inside."""
+        return self._codec().model_bounds
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self, folder: str | Path, *, card: str | None = None, extra: dict[str, Any] | None = None
+    ) -> None:
+        """Write `config.json`, `model.safetensors` and `README.md`; see `jepa_actions.models.serialize`."""
+        from jepa_actions.models.serialize import save_model
+
+        save_model(self, Path(folder), card=card, extra=extra)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: torch.device | str | None = None) -> "WorldModel":
+        """Open a model folder, or a Hub repository by id; strict, and in evaluation mode."""
+        from jepa_actions.models.serialize import load_model
+
+        model = load_model(folder)
+        return model if device is None else model.to(device)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _by_camera(self, frames: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(frames, dict):
+            return frames
+        if len(self.config.cameras) != 1:
+            raise ShapeError(f"frames: this model has cameras {', '.join(self.config.cameras)}; pass a dict of them")
+        return {self.config.cameras[0]: frames}
+
+    def _dynamics(self) -> LatentDynamics:
+        if self.dynamics is None:
+            raise ShapeError("this model has no dynamics: it was trained on video without actions")
+        return self.dynamics
+
+    def _codec(self) -> ActionCodec:
+        if self.codec is None:
+            raise ShapeError("this model has no action codec: it was trained on video without actions")
+        return self.codec

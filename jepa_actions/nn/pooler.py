@@ -1,0 +1,66 @@
+"""From patch tokens to the latent tokens a planner sees: a few attention queries, or all patches."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jepa_actions.nn.attention import attention
+from jepa_actions.nn.transformer import Mlp
+
+
+def sincos_positions(height: int, width: int, dim: int) -> Float[Tensor, "n d"]:
+    """Fixed two-dimensional sine and cosine code of each patch's place, half the channels per axis.
+
+    Wavelengths run from two patches to the whole grid, so that small grids are told apart by every channel.
+    """
+    if dim % 4:
+        raise ValueError(f"position code needs a width that is a multiple of 4, found {dim}")
+    quarter = dim // 4
+    longest = 2.0 * max(height, width)
+    omega = torch.pi / torch.logspace(0, torch.log2(torch.tensor(longest / 2)).item(), quarter, base=2.0)
+    rows = torch.arange(height)[:, None] * omega
+    cols = torch.arange(width)[:, None] * omega
+    row_code = torch.cat([rows.sin(), rows.cos()], dim=-1)[:, None].expand(height, width, -1)
+    col_code = torch.cat([cols.sin(), cols.cos()], dim=-1)[None].expand(height, width, -1)
+    return torch.cat([row_code, col_code], dim=-1).reshape(height * width, dim)
+
+
+class AttentivePooler(nn.Module):
+    """N learned queries read the patch tokens of one frame; each answer, through an MLP, is one latent token.
+
+    Rotary encoders carry places only inside attention; the pooler therefore adds a fixed place code to the tokens
+    before it reads them, or "where" would be lost in the weighted mean.
+    """
+
+    positions: Tensor
+
+    def __init__(self, dim: int, out_dim: int, latents: int, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.queries = nn.Parameter(torch.randn(latents, dim))
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.proj = nn.Linear(dim, dim)
+        self.mlp = Mlp(dim, 4 * dim, out_dim)
+        self.register_buffer("positions", sincos_positions(*grid, dim), persistent=False)
+
+    def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b n o"]:
+        """Patch tokens of one frame in raster order -> N latent tokens."""
+        tokens = tokens + self.positions.to(tokens.dtype)
+        k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None].expand(tokens.shape[0], -1, -1, -1)
+        pooled: Tensor = self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.mlp(self.norm(pooled))
+        return out
+
+
+class PatchReadout(nn.Module):
+    """Every patch is a latent token, projected where the latent is narrower than the encoder."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Identity() if dim == out_dim else nn.Linear(dim, out_dim)
+
+    def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b p o"]:
+        out: Tensor = self.proj(tokens)
+        return out

@@ -1,0 +1,101 @@
+"""Pre-norm transformer block with V-JEPA 2's parameter layout: norm1, attn.qkv, attn.proj, norm2, mlp.fc1, mlp.fc2."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa_actions.nn.attention import attention
+from jepa_actions.nn.rotary import Rotary, apply_rotary
+
+
+class KeyValue(NamedTuple):
+    """Keys and values already computed for earlier tokens, `(b, heads, n, head_dim)` each."""
+
+    key: Tensor
+    value: Tensor
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with an optional rotary embedding, mask and key/value cache."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"width {dim} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: Rotary | None = None,
+        mask: Bool[Tensor, "*m n k"] | None = None,
+        past: KeyValue | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
+        """Attend within x and to `past`; returns the output and the keys and values including those of x."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotary is not None:
+            q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
+        if past is not None:
+            k, v = torch.cat([past.key, k], dim=2), torch.cat([past.value, v], dim=2)
+        out = attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        return self.proj(out), KeyValue(k, v)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, dim: int, hidden: int, out: int | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim if out is None else out)
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b o"]:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """x + attn(norm1(x)), then x + mlp(norm2(x))."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = SelfAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], rotary: Rotary | None = None, mask: Bool[Tensor, "*m n k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        return self.cached(x, rotary, mask, None)[0]
+
+    def cached(
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: Rotary | None,
+        mask: Bool[Tensor, "*m n k"] | None,
+        past: KeyValue | None,
+    ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
+        """The block on new tokens that also see `past`; returns them with the extended keys and values."""
+        attended, present = self.attn(self.norm1(x), rotary, mask, past)
+        x = x + attended
+        return x + self.mlp(self.norm2(x)), present
+
+
+def init_transformer(blocks: nn.ModuleList, std: float = 0.02) -> None:
+    """Truncated-normal weights, zero biases, and residual outputs divided by sqrt(2 layer), as V-JEPA does."""
+    for layer, block in enumerate(blocks, start=1):
+        for module in block.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=std)
+                nn.init.zeros_(module.bias)
+        assert isinstance(block, Block)
+        with torch.no_grad():
+            block.attn.proj.weight.div_(math.sqrt(2.0 * layer))
+            block.mlp.fc2.weight.div_(math.sqrt(2.0 * layer))

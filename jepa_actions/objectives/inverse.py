@@ -1,0 +1,68 @@
+r"""Inverse dynamics: which action was taken between two latents?
+
+    L = - log q(a_t | z_t, z_{t+k}, k)
+
+k = 1 for every step, and one larger k drawn per step of training up to the head's `max_gap` (multi-step inverse,
+arXiv 2207.08229). The likelihood is variance-weighted; see `nn.Gaussian.loss`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jepa_actions.models import WorldModel
+from jepa_actions.objectives.views import Views, masked_mean
+
+
+@dataclass(frozen=True)
+class InverseLossConfig:
+    """Weight and schedule of the inverse term."""
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    detach: bool = False  # True trains the head alone and leaves the encoder
+
+
+class Inverse:
+    """Inverse dynamics on the batch's labelled steps."""
+
+    def __init__(self, config: InverseLossConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss over k = 1 and one larger k; logs each loss and the batch R2 of the k = 1 mean."""
+        head, actions, mask = model.inverse, views.batch.actions, views.step_mask()
+        assert head is not None
+        assert actions is not None
+        z = views.z.detach() if self.config.detach else views.z
+        steps = actions.shape[1]
+        gaps = [1]
+        largest = min(head.config.max_gap, steps)
+        if largest > 1:
+            gaps.append(int(torch.randint(2, largest + 1, (), generator=generator)))
+        losses, logs = [], {}
+        for k in gaps:
+            starts = steps - k + 1
+            action, known = actions[:, :starts], mask[:, :starts]
+            before, after = z[:, :starts].flatten(0, 1), z[:, k:].flatten(0, 1)
+            gap = torch.full((before.shape[0],), k, device=z.device)
+            q = head(before, after, gap)
+            loss = masked_mean(q.loss(action.flatten(0, 1)), known.flatten())
+            losses.append(loss)
+            if k == 1:
+                logs["k1"] = loss.detach()
+                logs["r2"] = _r2(q.mean.detach(), action.flatten(0, 1), known.flatten())
+            else:
+                logs["later"] = loss.detach()
+        return torch.stack(losses).mean(), logs
+
+
+def _r2(predicted: Tensor, action: Tensor, known: Tensor) -> Tensor:
+    """Share of the labelled actions' variance that is explained, all dimensions together."""
+    known = known[:, None]
+    count = known.sum().clamp(min=1.0)
+    mean = (action * known).sum(0) / count
+    total = (((action - mean) ** 2) * known).sum().clamp(min=1e-8)
+    return 1.0 - (((action - predicted) ** 2) * known).sum() / total

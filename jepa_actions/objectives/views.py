@@ -1,0 +1,79 @@
+"""The encodings that objectives share, each computed once per batch and only when asked for."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa_actions.data import Batch
+from jepa_actions.models import WorldModel
+from jepa_actions.models.encoder import VideoEncoder
+
+
+class TargetEncoder(nn.Module):
+    """A copy of encoder and pooler that gives targets without gradient; `training.Ema` moves it."""
+
+    def __init__(self, encoder: VideoEncoder, pooler: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.pooler = encoder, pooler
+
+
+class Views:
+    """One batch and its encodings.
+
+    Two passes share the encoder's weights: the control pass encodes each frame alone (`z`); the masked pass encodes
+    clips jointly, visible tokens online and all tokens by the target (`target_tokens`).
+    """
+
+    def __init__(self, model: WorldModel, batch: Batch, target: TargetEncoder | None = None) -> None:
+        self.model, self.batch, self.target = model, batch, target
+
+    @cached_property
+    def images(self) -> dict[str, Float[Tensor, "b t c h w"]]:
+        """Normalised frames per camera."""
+        return self.model.images(self.batch.frames)
+
+    @cached_property
+    def z(self) -> Float[Tensor, "b t n d"]:
+        """Latent states, each frame encoded alone, with gradient."""
+        return self.model.latents_of(self.images)
+
+    @cached_property
+    def z_target(self) -> Float[Tensor, "b t n d"]:
+        """The target encoder's latent states, without gradient."""
+        if self.target is None:
+            raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
+        latents = []
+        with torch.no_grad():
+            for camera in self.model.config.cameras:
+                tokens = self.target.encoder.encode_each(self.images[camera])
+                latents.append(self.target.pooler(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]))
+        return torch.cat(latents, dim=2)
+
+    @cached_property
+    def clips(self) -> Float[Tensor, "v t c h w"]:
+        """Clips of all cameras, cameras folded into the batch; an odd last frame that fills no tubelet is left out."""
+        clips = torch.cat([self.images[camera] for camera in self.model.config.cameras])
+        tubelet = self.model.config.encoder.tubelet
+        return clips[:, : clips.shape[1] // tubelet * tubelet]
+
+    def target_tokens(self, clips: Float[Tensor, "v t c h w"]) -> Float[Tensor, "v n d"]:
+        """Layer-normed features of every token of the clips, by the target encoder, without gradient."""
+        if self.target is None:
+            raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
+        with torch.no_grad():
+            tokens = self.target.encoder(clips)
+            return F.layer_norm(tokens, tokens.shape[-1:])
+
+    def step_mask(self) -> Float[Tensor, "b t-1"]:
+        """1 where a step's action is known."""
+        if self.batch.action_mask is None:
+            raise ValueError("this objective needs actions, but the batch has none")
+        return self.batch.action_mask.to(torch.float32)
+
+
+def masked_mean(values: Float[Tensor, "*s"], mask: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
+    """Mean over the places where mask is 1; 0 where there is none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)

@@ -1,0 +1,112 @@
+"""A recipe as typed configuration: data, model, objectives, optimisation."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jepa_actions.models import WorldModelConfig
+from jepa_actions.objectives import (
+    ForwardConfig,
+    InverseLossConfig,
+    MaskedConfig,
+    SigRegConfig,
+    TemporalSimilarityConfig,
+    VicRegConfig,
+)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Behaviour data made on the spot, where `data.path` is `env:two_room`."""
+
+    episodes: int = 5000
+    steps: int = 120  # actions per episode
+    seed: int = 0
+    crossing_rate: float = 0.35  # share of episodes steered through the door
+    episodes_per_layout: int = 5
+    heldout_episodes: int = 500  # on layouts that training never sees
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which frames are held out, from every stage of training."""
+
+    kind: Literal["episode", "tail", "blocks", "folds", "none"] = "episode"
+    fraction: float = 0.1  # episode: share of episodes; tail: last share of every episode; blocks: share of frames
+    blocks: int = 5  # blocks: how many contiguous held-out blocks
+    gap: int = 0  # tail, blocks: raw frames left out on each side of what is held out
+    folds: int = 3  # folds: whole episodes, every folds-th held out
+    fold: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ActionConfig:
+    """What a raw action is, and where it may lie."""
+
+    source: Literal["action", "proprio_difference"] = "action"
+    columns: tuple[int, ...] | None = None
+    angles: tuple[int, ...] = ()  # dimensions, among the chosen columns, that are angles in radians
+    ball: bool = False  # True bounds each raw action by its norm, False by a box
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where clips come from and what one looks like."""
+
+    path: str  # a LeRobot folder or Hub id, a folder of videos, or env:two_room
+    frames: int = 4  # frames per clip
+    block: int = 1  # raw frames between two frames of a clip, and raw actions per model action
+    stride: int = 1  # raw frames between the starts of two clips
+    labels: bool = True  # False trains on video alone, even where there are actions
+    cache: Literal["none", "memory"] = "none"  # memory: decode all frames once, as uint8
+    env: EnvConfig = field(default_factory=EnvConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    action: ActionConfig = field(default_factory=ActionConfig)
+
+
+@dataclass(frozen=True)
+class ObjectivesConfig:
+    """The weighted list of loss terms; a term that is null is not part of the recipe."""
+
+    masked: MaskedConfig | None = field(default_factory=MaskedConfig)
+    forward: ForwardConfig | None = None
+    inverse: InverseLossConfig | None = None
+    sigreg: SigRegConfig | None = None
+    vicreg: VicRegConfig | None = None
+    temporal_similarity: TemporalSimilarityConfig | None = None
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, schedule, EMA and bookkeeping."""
+
+    steps: int = 2000
+    batch_size: int = 32  # clips over all processes
+    lr: float = 1e-3
+    final_lr: float = 0.0  # share of lr at the end of the cosine
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.99  # momentum of the target encoder at the start
+    ema_final: float = 0.999  # and at the end, linear between
+    log_every: int = 25
+    checkpoint_every: int = 500  # 0 writes none
+    keep_checkpoints: int = 2
+    mixed_precision: Literal["no", "bf16"] = "no"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One recipe."""
+
+    data: DataConfig
+    name: str = "run"
+    out: str = "runs"  # the run's folder is out/name
+    seed: int = 0
+    model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    train: OptimConfig = field(default_factory=OptimConfig)
+    init: str | None = None  # a model folder or Hub id whose weights training starts from
+    tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
+    evaluate: tuple[str, ...] = ()  # evaluations run at the end, by name: planning, inverse, probe, rollout, masked

@@ -1,0 +1,34 @@
+"""The exponential moving average of encoder and pooler that gives targets."""
+
+import copy
+
+import torch
+
+from jepa_actions.models import WorldModel
+from jepa_actions.objectives import TargetEncoder
+
+
+class Ema:
+    """target <- m target + (1 - m) online after every step, m rising linearly from `start` to `end` (as V-JEPA)."""
+
+    def __init__(self, model: WorldModel, start: float, end: float, steps: int) -> None:
+        self.start, self.end, self.steps = start, end, steps
+        self.target = TargetEncoder(copy.deepcopy(model.encoder), copy.deepcopy(model.pooler)).requires_grad_(False)
+        self._pairs = [
+            (theirs, ours)
+            for part in ("encoder", "pooler")
+            for theirs, ours in zip(
+                getattr(self.target, part).parameters(), getattr(model, part).parameters(), strict=True
+            )
+        ]
+
+    def momentum(self, step: int) -> float:
+        """m at a step."""
+        return self.start + (self.end - self.start) * min(step / max(self.steps - 1, 1), 1.0)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the target towards the online weights."""
+        targets = [target for target, _ in self._pairs]
+        online = [weight.detach() for _, weight in self._pairs]
+        torch._foreach_lerp_(targets, online, 1.0 - self.momentum(step))
