@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python >= 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 ..." if v < (3, 11) else 0)'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "installing into .venv: torch with its libraries is about 6 GB, so this takes minutes"
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -38,4 +39,4 @@ wheel: $(STAMP)
 
 clean:
 	rm -rf dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find jepa_actions recipes eval tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
