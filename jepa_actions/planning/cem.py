@@ -20,7 +20,9 @@ class CEMConfig:
     init_std: float = 1.0
     min_std: float = 0.05  # keeps the search alive when the elites agree
     momentum: float = 0.1  # share of the old mean and standard deviation that is kept
-    returns: str = "mean"  # "mean": the last mean (one more evaluation gives its cost); "best": the best candidate seen
+    # "best": the best candidate seen; finds ways around walls that the mean of the elites would walk into.
+    # "mean": the last mean, for one more evaluation; steadier where a single candidate exploits errors of the model.
+    returns: str = "best"
     chunk: int = 0  # most (problem, candidate) pairs imagined at once; 0 means all. Changes memory, never the result
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ class MPC:
         execute: model steps that the caller executes before it plans again.
         seeds: one per episode; decision number d of an episode draws from (seed, d).
         warm_start: False starts every plan from the mean action (the comparison).
+        device: where candidates are made; the device of the bounds when None.
 
     Raises: PlanningError unless 1 <= execute <= horizon and there is at least one seed.
     """
@@ -41,13 +42,15 @@ class MPC:
         execute: int = 1,
         seeds: Sequence[int],
         warm_start: bool = True,
+        device: torch.device | None = None,
     ) -> None:
         if not 1 <= execute <= horizon:
             raise PlanningError(f"MPC.execute: found {execute}, expected 1 to the horizon, {horizon}")
         if len(seeds) == 0:
             raise PlanningError("MPC.seeds: found none, expected one seed per episode")
         self.planner, self.model, self.cost = planner, model, cost
-        self.horizon, self.execute, self.seeds, self.warm_start = horizon, execute, list(seeds), warm_start
+        self.horizon, self.execute, self.seeds = horizon, execute, list(seeds)
+        self.warm_start, self.device = warm_start, device
         self.reset()
 
     def reset(self, mask: Bool[Tensor, "p"] | None = None) -> None:
@@ -65,7 +68,7 @@ class MPC:
     def plan(self, context: Any, goal: Any) -> Plan:
         """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`."""
         seeds = [decision_seed(seed, n) for seed, n in zip(self.seeds, self._decisions, strict=True)]
-        problem = Problem(self.model, context, goal, self.cost, self.horizon, seeds, self._next)
+        problem = Problem(self.model, context, goal, self.cost, self.horizon, seeds, self._next, self.device)
         plan = self.planner(problem)
         self._decisions = [n + 1 for n in self._decisions]
         if self.warm_start:

@@ -61,13 +61,14 @@ class Problem:
     """P planning problems, solved together and independently of each other.
 
     Arguments:
-        model: imagines rollouts; its bounds give the device and the dtype of the plan.
+        model: imagines rollouts; its bounds give the dtype of the plan.
         context: what the model knows of the present, for P problems; never looked into.
         goal: what the cost compares with; never looked into.
         cost: `cost(rollout, goal)` gives (P, candidates), lower is better.
         horizon: model steps imagined.
         seeds: one per problem. Random numbers of a problem come from its seed alone, never from the batch.
         initial: (P, horizon, A) mean to start from, in model units; the mean action (zero) when None.
+        device: where candidates are made; the device of the bounds when None.
 
     Raises: PlanningError for a horizon below 1, no problem, or bounds that are empty, infinite or of the wrong size;
         ShapeError for an `initial` of the wrong shape.
@@ -80,6 +81,7 @@ class Problem:
     horizon: int
     seeds: Sequence[int]
     initial: Float[Tensor, "p h a"] | None = None
+    device: torch.device | None = None
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -98,8 +100,9 @@ class Problem:
     def start(self) -> Float[Tensor, "p h a"]:
         """The mean that planning starts from, inside the bounds."""
         bounds = self.model.action_bounds
-        mean = bounds.low.new_zeros(self.shape) if self.initial is None else self.initial.to(bounds.low)
-        return bounds.project(mean)
+        device = bounds.low.device if self.device is None else self.device
+        mean = bounds.low.new_zeros(self.shape) if self.initial is None else self.initial.to(bounds.low.dtype)
+        return bounds.project(mean.to(device))
 
     def generators(self) -> list[torch.Generator]:
         """One host generator per problem, so that the same seed draws the same numbers on every device."""

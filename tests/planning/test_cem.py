@@ -8,7 +8,7 @@ from jepa_actions.errors import ConfigError, PlanningError, ShapeError
 from jepa_actions.planning import CEM, CEMConfig, LatentCost, Problem
 
 HORIZON = 5
-SMALL = CEMConfig(samples=64, elites=8, iterations=4)
+SMALL = CEMConfig(samples=64, elites=8, iterations=4, returns="mean")
 
 
 def box(limit=1.0):
