@@ -1,0 +1,189 @@
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jepa_actions.data import ActionBounds, ActionCodec
+from jepa_actions.envs.two_room import TwoRoom, TwoRoomState, is_success
+from jepa_actions.errors import ConfigError
+from jepa_actions.evaluation.planning import evaluate_planning
+from jepa_actions.evaluation.play import RandomAgent, play
+from jepa_actions.evaluation.protocol import load_protocol
+from jepa_actions.evaluation.tasks import env_config, make_tasks
+from jepa_actions.planning import CEMConfig
+
+CODEC = ActionCodec(
+    ("dx", "dy"),
+    5,
+    np.array([0.1, 0.0], np.float32),
+    np.array([0.7, 0.8], np.float32),
+    ActionBounds("ball", radius=1.8),
+)
+SMALL = CEMConfig(samples=48, elites=8, iterations=4, returns="best")
+OFFSET = load_protocol("two_room/offset25")
+
+
+@dataclass
+class Latent:
+    z: Tensor
+
+
+class StraightLine:
+    """Reads the agent's place off the red channel and imagines a world without walls."""
+
+    def __init__(self, codec=CODEC, scale=1.0):
+        self.codec, self.scale = codec, scale
+        self.encoded: list[tuple[Tensor, Tensor | None]] = []
+
+    @property
+    def action_dim(self):
+        return self.codec.action_dim
+
+    @property
+    def action_bounds(self):
+        return self.codec.model_bounds
+
+    def encode(self, frames, *, past_actions=None):
+        self.encoded.append((frames, past_actions))
+        return self.centroid(frames[:, -1])
+
+    def goal(self, frames):
+        return Latent(self.centroid(frames)[:, None])
+
+    def rollout(self, context, actions, generator=None):
+        moved = self.codec.decode(actions).sum(dim=-2).cumsum(dim=2)
+        return Latent((context[:, None, None] + self.scale * moved).unsqueeze(-2))
+
+    def centroid(self, frames):
+        assert frames.dtype == torch.uint8
+        assert frames.shape[1:] == (3, 64, 64)
+        red, pixel = frames[:, 0].float(), torch.arange(64.0)
+        x, y = (red * pixel).sum((1, 2)), (red * pixel[:, None]).sum((1, 2))
+        return torch.stack([x, y], dim=-1) / red.sum((1, 2))[:, None]
+
+
+@pytest.fixture(scope="module")
+def report():
+    return evaluate_planning(
+        StraightLine(), OFFSET, episodes=60, seeds=2, planner=SMALL, untrained=StraightLine(scale=-1.0)
+    )
+
+
+def test_a_good_model_reaches_goals_and_floors_do_not(report):
+    assert report["metrics"]["success_rate"] > 0.9
+    assert report["oracle"]["success_rate"] >= 0.98
+    assert report["floors"]["random"]["success_rate"] < 0.3
+    assert report["floors"]["zero"]["success_rate"] == 0.0
+    assert report["floors"]["untrained"]["success_rate"] < 0.3
+    assert report["metrics"]["mean_final_distance_px"] < report["floors"]["zero"]["mean_final_distance_px"] / 3
+
+
+def test_the_report_has_what_it_promises(report):
+    assert json.loads(json.dumps(report))["episodes"] == 120
+    assert report["seeds"] == 2
+    assert report["protocol"] == "two_room/offset25"
+    assert report["protocol_hash"] == OFFSET.hash
+    assert report["metrics"]["model_evaluations_per_decision"] == 48 * 4
+    assert 0 < report["metrics"]["ms_per_decision_p50"] <= report["metrics"]["ms_per_decision_p95"]
+    assert 0 < report["seconds"] < report["seconds_total"]
+    assert set(report["hardware"]) >= {"cpu", "cores", "threads", "torch"}
+    assert report["commit"]
+    assert report["planner"]["samples"] == 48
+    assert report["planner"]["cost"] == {"metric": "l2", "reduce": "last"}
+
+
+def test_rows_seeds_and_intervals_add_up(report):
+    rows = report["rows"]
+    assert [(row["seed"], row["task"]) for row in rows] == [(s, t) for s in range(2) for t in range(60)]
+    ever = np.mean([row["success"] for row in rows])
+    assert report["metrics"]["success_rate"] == pytest.approx(ever)
+    assert np.mean([one["success_rate"] for one in report["per_seed"]]) == pytest.approx(ever)
+    low, high = report["ci95"]["success_rate"]
+    assert low < ever <= high
+    assert report["metrics"]["success_rate"] >= report["metrics"]["success_rate_end"]
+    assert 0.3 < report["metrics"]["path_efficiency"] <= report["metrics"]["success_rate"]
+    distance = np.array([row["final_distance_px"] for row in rows])
+    assert ((distance <= 4.5) == np.array([row["success_end"] for row in rows])).all()
+
+
+def test_model_and_planner_see_frames_only(monkeypatch):
+    def forbidden(self):
+        raise AssertionError("the simulator was read")
+
+    monkeypatch.setattr(TwoRoom, "get_state", forbidden)
+    options = {"episodes": 4, "planner": SMALL}
+    assert evaluate_planning(StraightLine(), OFFSET, oracle=False, **options)["metrics"]["success_rate"] > 0
+    with pytest.raises(AssertionError, match="the simulator was read"):
+        evaluate_planning(StraightLine(), OFFSET, oracle=True, **options)
+
+
+def test_a_task_does_not_depend_on_how_many_are_played():
+    few, many = (
+        evaluate_planning(StraightLine(), OFFSET, episodes=n, planner=SMALL, oracle=False)["rows"] for n in (3, 12)
+    )
+    assert few == many[:3]
+
+
+def test_history_brings_past_frames_and_the_actions_between_them():
+    model = StraightLine()
+    tiny = CEMConfig(samples=4, elites=2, iterations=1)
+    evaluate_planning(model, OFFSET, episodes=2, planner=tiny, history=3, execute=2, oracle=False)
+    shapes = [(frames.shape[1], 0 if past is None else past.shape[1]) for frames, past in model.encoded]
+    assert shapes == [(1, 0), (3, 2), (3, 2), (3, 2), (3, 2)]
+    frames, past = model.encoded[-1]
+    places = torch.stack([model.centroid(frames[:, i]) for i in range(3)], dim=1)
+    moved, commanded = places.diff(dim=1), CODEC.decode(past).sum(dim=-2)
+    assert ((moved - commanded).norm(dim=-1) < 0.3).any(), "no wall in the way: the frames follow the actions"
+
+
+def test_success_ever_outlives_leaving_the_goal():
+    tasks = make_tasks(OFFSET, 40, seed=0)
+    config = env_config(OFFSET)
+
+    class ThereAndBack:
+        observes = "state"
+
+        def act(self, state: TwoRoomState):
+            self.sign = getattr(self, "sign", -1) * -1
+            to = tasks.goal if self.sign > 0 else tasks.start
+            return ((to - state.position) / 25)[:, None].expand(-1, 25, -1)
+
+    score = play(tasks, ThereAndBack(), config, 50)
+    assert score.ever.float().mean() > 0.7
+    assert not score.end[score.ever].any()
+    one_way = play(tasks, ThereAndBack(), config, 25)
+    assert torch.equal(one_way.ever, score.ever)
+    assert torch.equal(one_way.end, is_success(tasks.goal, tasks.goal, config) & (one_way.distance <= 4.5))
+
+
+def test_the_budget_counts_environment_steps_exactly(monkeypatch):
+    steps = []
+    step = TwoRoom.step
+    monkeypatch.setattr(TwoRoom, "step", lambda self, action: (steps.append(1), step(self, action))[1])
+    tiny = CEMConfig(samples=4, elites=2, iterations=1)
+    evaluate_planning(StraightLine(), replace(OFFSET, budget=13), episodes=2, planner=tiny, oracle=False)
+    assert len(steps) == 3 * 13  # the model, and the random and zero floors
+
+
+def test_random_actions_fill_the_bounds():
+    ball = RandomAgent(ActionBounds("ball", radius=1.8), 2, 4000, [0]).act(None)[0]
+    assert ball.norm(dim=-1).max() <= 1.8
+    assert (ball.norm(dim=-1) < 1.8 / 2**0.5).float().mean() == pytest.approx(0.5, abs=0.03)
+    box = RandomAgent(ActionBounds("box", low=(-1.0, 0.0), high=(1.0, 3.0)), 2, 4000, [0]).act(None)[0]
+    assert torch.allclose(box.amin(0), torch.tensor([-1.0, 0.0]), atol=0.01)
+    assert torch.allclose(box.amax(0), torch.tensor([1.0, 3.0]), atol=0.01)
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ConfigError, match="found seeds 0"):
+        evaluate_planning(StraightLine(), OFFSET, seeds=0)
+    with pytest.raises(ConfigError, match="found a model with no codec"):
+        evaluate_planning(StraightLine(codec=None), OFFSET)
+    three = ActionCodec(
+        ("x", "y", "z"), 1, np.zeros(3, np.float32), np.ones(3, np.float32), ActionBounds("ball", radius=1.0)
+    )
+    with pytest.raises(ConfigError, match="found a model with actions x, y, z"):
+        evaluate_planning(StraightLine(codec=three), OFFSET)
