@@ -2,7 +2,7 @@
 
 
 class JepaActionsError(ValueError):
-    """Base of every error this library raises for bad input; the command line prints it as one line and exits with 2."""
+    """Base of every error this library raises for bad input; the command line prints it as one line and exits 2."""
 
 
 class DataError(JepaActionsError):

@@ -77,3 +77,15 @@ def train_script() -> Path:
     if not path.is_file():
         raise ConfigError(f"{path}: the training script is missing from this installation")
     return path
+
+
+def result_path(name: str) -> Path:
+    """A committed result that the package shows, such as `two_room_terms.json`.
+
+    Raises:
+        ConfigError: the installation does not carry it.
+    """
+    path = _folder("eval/results", "_results") / name
+    if not path.is_file():
+        raise ConfigError(f"{path}: this result is missing from this installation")
+    return path

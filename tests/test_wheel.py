@@ -58,6 +58,7 @@ def test_the_wheel_carries_the_package_the_recipes_and_the_protocols_and_nothing
     expected = files_below("jepa_actions")
     expected |= {f"jepa_actions/_{name}" for name in files_below("recipes")}
     expected |= {f"jepa_actions/_{name.removeprefix('eval/')}" for name in files_below("eval/protocols")}
+    expected |= {"jepa_actions/_results/two_room_terms.json"}
     assert inside == expected
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
     assert any(name.endswith("entry_points.txt") for name in metadata)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from jepa_actions.data.codec import ActionCodec
@@ -109,6 +109,14 @@ class ClipLoader:
             reward_mask=reward_mask,
             text=None if all(text is None for text in texts) else [text or "" for text in texts],
         )
+
+    def labels_of(
+        self, ids: Int64[np.ndarray, "b"]
+    ) -> tuple[Float[Tensor, "b t-1 a"] | None, Bool[Tensor, "b t-1"] | None]:
+        """Model actions of these clips and where they are known, without reading a frame."""
+        episodes, frames = self.index.clip(ids)
+        actions, known, _ = self._actions([self._labels(int(e)) for e in episodes], frames)
+        return actions, known
 
     def prefetch(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches `start_step` to `stop_step - 1`, prepared by one background thread; its errors are raised here."""

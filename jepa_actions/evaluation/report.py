@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 
-import jepa_actions
-
 
 def hardware(device: torch.device | None = None) -> dict[str, str | int]:
     """Processor, cores, threads and torch version, and the accelerator when `device` is one."""
@@ -26,7 +24,7 @@ def hardware(device: torch.device | None = None) -> dict[str, str | int]:
 
 def commit() -> str:
     """The revision of this code: git's, with `-dirty` when tracked files differ from it, else the package's version."""
-    folder = Path(jepa_actions.__file__).parent
+    folder = Path(__file__).resolve().parent.parent
     # An installed package may lie below somebody else's repository; only one that tracks this package counts.
     if _git(folder, "ls-files", "--error-unmatch", "errors.py") is None:
         try:

@@ -5,6 +5,7 @@ from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.masks import MASK_KINDS, Mask, sample_mask
+from jepa_actions.models.motion import MotionConfig, MotionTrunk
 from jepa_actions.models.world_model import (
     Context,
     Goal,
@@ -28,6 +29,8 @@ __all__ = [
     "LatentDynamics",
     "Mask",
     "MaskedPredictor",
+    "MotionConfig",
+    "MotionTrunk",
     "PoolerConfig",
     "PredictorConfig",
     "Rollout",

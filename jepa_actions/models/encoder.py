@@ -19,8 +19,8 @@ class EncoderConfig:
     patch: int = 8  # pixels a side
     tubelet: int = 1  # frames per token in time; V-JEPA 2 uses 2
     width: int = 64
-    depth: int = 3
-    heads: int = 4
+    depth: int = 2
+    heads: int = 2
     mlp_ratio: float = 4.0
     channels: int = 3
 

@@ -1,6 +1,6 @@
 """Inverse dynamics: which action a_t leads from z_t to z_{t+k}?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_actions.data import ActionCodec
 from jepa_actions.errors import ConfigError
+from jepa_actions.models.motion import MotionConfig, MotionTrunk
 from jepa_actions.nn import Categorical, Distribution, Gaussian
 
 
@@ -16,44 +18,66 @@ from jepa_actions.nn import Categorical, Distribution, Gaussian
 class InverseConfig:
     """Form and size of `InverseHead`."""
 
-    kind: Literal["mlp"] = "mlp"
-    width: int = 256
-    max_gap: int = 1  # largest k between the two states; the head is told k
+    kind: Literal["mlp", "motion"] = "mlp"  # motion: for patch latents, matches patches between the two frames
+    width: int = 256  # mlp
+    max_gap: int = 1  # largest k between the two states; the mlp is told k, motion knows k = 1 alone
     distribution: Literal["gaussian", "categorical"] = "gaussian"
     bins: int = 21  # categorical only: bins per action dimension between the codec's bounds
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+    def __post_init__(self) -> None:
+        if self.kind == "motion" and (self.distribution != "gaussian" or self.max_gap != 1):
+            raise ConfigError(
+                f"inverse: kind motion needs distribution gaussian and max_gap 1, found {self.distribution} and {self.max_gap}"
+            )
 
 
 class InverseHead(nn.Module):
-    """q(a_t | z_t, z_{t+k}, k): the first action of a way from one state to another."""
+    """q(a_t | z_t, z_{t+k}, k): the first action of a way from one state to another.
+
+    Args:
+        config: form and size.
+        latents, dim: N and D of a state.
+        codec: gives the width of a model action, its bounds (categorical) and what "no motion" is (motion).
+        grid, cameras: how patch latents lie in the picture; motion only.
+
+    Raises:
+        ConfigError: if motion is asked for latents that are not the patches of the grid.
+    """
 
     centres: Tensor
+    rest: Tensor
 
     def __init__(
         self,
         config: InverseConfig,
         latents: int,
         dim: int,
-        action_dim: int,
-        bounds: tuple[Float[Tensor, "a"], Float[Tensor, "a"]] | None = None,
+        codec: ActionCodec,
+        *,
+        grid: tuple[int, int] = (1, 1),
+        cameras: int = 1,
     ) -> None:
         super().__init__()
-        self.config, self.action_dim = config, action_dim
-        state = latents * dim
-        self.gap = nn.Embedding(config.max_gap, config.width)
-        self.fc_in = nn.Linear(2 * state, config.width)
-        self.fc_hidden = nn.Linear(config.width, config.width)
-        self.norm = nn.LayerNorm(config.width)
+        self.config, self.action_dim = config, codec.action_dim
+        if config.kind == "motion":
+            if latents != grid[0] * grid[1] * cameras:
+                raise ConfigError(
+                    f"inverse.kind motion needs all patches as latents (pooler.kind patches): expected "
+                    f"{grid[0] * grid[1] * cameras}, found {latents}"
+                )
+            self.trunk: nn.Module = MotionTrunk(config.motion, dim, self.action_dim, grid, cameras)
+            self.log_std = nn.Parameter(torch.zeros(self.action_dim))
+            rest = codec.encode(torch.zeros(codec.block, len(codec.names)))
+            self.register_buffer("rest", rest if config.motion.antisymmetric else torch.zeros_like(rest))
+            return
         if config.distribution == "categorical":
-            if bounds is None:
-                raise ConfigError("inverse.distribution categorical needs the codec's action bounds, found none")
+            bounds = codec.model_bounds
             unit = torch.linspace(0, 1, config.bins)
-            centres = bounds[0][:, None] + (bounds[1] - bounds[0])[:, None] * unit
-            self.register_buffer("centres", centres)
-            self.out = nn.Linear(config.width, action_dim * config.bins)
+            self.register_buffer("centres", bounds.low[:, None] + (bounds.high - bounds.low)[:, None] * unit)
+            self.trunk = PairMlp(config, latents * dim, self.action_dim * config.bins)
         else:
-            self.out = nn.Linear(config.width, 2 * action_dim)
-        nn.init.trunc_normal_(self.out.weight, std=0.02)
-        nn.init.zeros_(self.out.bias)
+            self.trunk = PairMlp(config, latents * dim, 2 * self.action_dim)
 
     def forward(
         self, z: Float[Tensor, "b n d"], z_later: Float[Tensor, "b n d"], gap: Int[Tensor, "b"]
@@ -64,10 +88,37 @@ class InverseHead(nn.Module):
             z, z_later: latent states `gap` model steps apart.
             gap: k of every row, 1 to `max_gap`.
         """
-        pair = torch.cat([z.flatten(1), (z_later - z).flatten(1)], dim=-1)
-        x = F.gelu(self.fc_in(pair) + self.gap(gap - 1))
-        x = self.norm(x + F.gelu(self.fc_hidden(x)))
-        out = self.out(x)
+        if self.config.kind == "motion":
+            mean = self.rest + self.trunk(z, z_later)
+            return Gaussian(torch.cat([mean, self.log_std.expand_as(mean)], dim=-1))
+        out = self.trunk(z, z_later, gap)
         if self.config.distribution == "categorical":
             return Categorical(out.unflatten(-1, (self.action_dim, self.config.bins)), self.centres)
         return Gaussian(out)
+
+
+class PairMlp(nn.Module):
+    """Two states and their distance in steps -> numbers."""
+
+    def __init__(self, config: InverseConfig, state: int, out_dim: int) -> None:
+        super().__init__()
+        self.gap = nn.Embedding(config.max_gap, config.width)
+        self.fc_in = nn.Linear(3 * state, config.width)
+        self.fc_hidden = nn.Linear(config.width, config.width)
+        self.norm = nn.LayerNorm(config.width)
+        self.out = nn.Linear(config.width, out_dim)
+        nn.init.trunc_normal_(self.out.weight, std=0.02)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, z: Float[Tensor, "b n d"], z_later: Float[Tensor, "b n d"], gap: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b o"]:
+        change = (z_later - z).flatten(1)
+        # What moves is at first a thousandth of what stands still; without its direction at full size the head learns
+        # nothing for thousands of steps, and the encoder keeps the scene and forgets the agent.
+        direction = F.layer_norm(change, change.shape[-1:], eps=1e-8)
+        pair = torch.cat([z.flatten(1), change, direction], dim=-1)
+        x = F.gelu(self.fc_in(pair) + self.gap(gap - 1))
+        x = self.norm(x + F.gelu(self.fc_hidden(x)))
+        out: Tensor = self.out(x)
+        return out

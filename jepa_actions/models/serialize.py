@@ -31,7 +31,7 @@ def save_model(
         model: weights are stored in their own dtype.
         folder: created where missing.
         card: text of `README.md`; left alone where None.
-        extra: JSON-able facts that travel with the weights (scores, protocol, recipe).
+        extra: JSON-able facts that travel with the weights (scores, protocol, recipe), merged over `model.extra`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -39,7 +39,7 @@ def save_model(
         "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(model.config),
         "codec": None if model.codec is None else model.codec.to_dict(),
-        "extra": extra or {},
+        "extra": model.extra | (extra or {}),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -98,6 +98,7 @@ def load_model(folder: str | Path) -> WorldModel:
     except (JepaActionsError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}{error}") from error
     load_weights(model, path / "model.safetensors")
+    model.extra = config["extra"]
     return model.eval()
 
 

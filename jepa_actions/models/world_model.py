@@ -85,6 +85,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, codec: ActionCodec | None = None) -> None:
         super().__init__()
         self.config, self.codec = config, codec
+        self.extra: dict[str, Any] = {}  # facts that travel with the weights: recipe, scores
         encoder, pooler = config.encoder, config.pooler
         self.encoder = VideoEncoder(encoder)
         self.predictor = MaskedPredictor(config.predictor, encoder)
@@ -99,10 +100,9 @@ class WorldModel(nn.Module):
         self.dynamics: LatentDynamics | None = None
         self.inverse: InverseHead | None = None
         if codec is not None:
-            bounds = codec.model_bounds
             self.dynamics = LatentDynamics(config.dynamics, self.latents, self.dim, codec.action_dim)
             self.inverse = InverseHead(
-                config.inverse, self.latents, self.dim, codec.action_dim, (bounds.low, bounds.high)
+                config.inverse, self.latents, self.dim, codec, grid=encoder.grid, cameras=len(config.cameras)
             )
 
     # -- encoding ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jepa_actions.nn.attention import attention
+from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import Mlp
 
 
@@ -26,7 +27,8 @@ def sincos_positions(height: int, width: int, dim: int) -> Float[Tensor, "n d"]:
 
 
 class AttentivePooler(nn.Module):
-    """N learned queries read the patch tokens of one frame; each answer, through an MLP, is one latent token.
+    """N learned queries read the patch tokens of one frame; each answer, through an MLP and a standardisation, is one
+    latent token.
 
     Rotary encoders carry places only inside attention; the pooler therefore adds a fixed place code to the tokens
     before it reads them, or "where" would be lost in the weighted mean.
@@ -42,6 +44,7 @@ class AttentivePooler(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.proj = nn.Linear(dim, dim)
         self.mlp = Mlp(dim, 4 * dim, out_dim)
+        self.standardise = Standardise(out_dim)
         self.register_buffer("positions", sincos_positions(*grid, dim), persistent=False)
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b n o"]:
@@ -50,7 +53,7 @@ class AttentivePooler(nn.Module):
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None].expand(tokens.shape[0], -1, -1, -1)
         pooled: Tensor = self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
-        out: Tensor = self.mlp(self.norm(pooled))
+        out: Tensor = self.standardise(self.mlp(self.norm(pooled)))
         return out
 
 

@@ -15,7 +15,6 @@ from jepa_actions.objectives.anti_collapse import (
     VicRegConfig,
 )
 from jepa_actions.objectives.forward import Forward, ForwardConfig
-from jepa_actions.objectives.gather import gather_rows
 from jepa_actions.objectives.inverse import Inverse, InverseLossConfig
 from jepa_actions.objectives.masked import Masked, MaskedConfig
 from jepa_actions.objectives.views import TargetEncoder, Views
@@ -45,5 +44,4 @@ __all__ = [
     "VicReg",
     "VicRegConfig",
     "Views",
-    "gather_rows",
 ]

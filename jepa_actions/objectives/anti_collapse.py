@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jepa_actions.models import WorldModel
-from jepa_actions.objectives.gather import gather_rows
+from jepa_actions.nn import gather_rows
 from jepa_actions.objectives.views import Views
 
 

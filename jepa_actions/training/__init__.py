@@ -14,7 +14,7 @@ from jepa_actions.training.loop import NonFiniteLossError, TrainingModule, build
 from jepa_actions.training.meters import effective_rank, spread
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import OpenData, TwoRoomDataset, open_data, two_room_dataset, whole_episodes
-from jepa_actions.training.threads import use_all_cores
+from jepa_actions.training.threads import is_main_process, use_all_cores
 
 __all__ = [
     "ActionConfig",
@@ -31,6 +31,7 @@ __all__ = [
     "TwoRoomDataset",
     "build_model",
     "effective_rank",
+    "is_main_process",
     "learning_rate",
     "open_data",
     "spread",

@@ -83,6 +83,7 @@ class OptimConfig:
     steps: int = 2000
     batch_size: int = 32  # clips over all processes
     lr: float = 1e-3
+    head_lr: float = 1.0  # lr of dynamics and inverse head, as a multiple of lr
     final_lr: float = 0.0  # share of lr at the end of the cosine
     warmup: float = 0.05  # share of the steps
     weight_decay: float = 0.01

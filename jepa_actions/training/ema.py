@@ -13,13 +13,21 @@ class Ema:
 
     def __init__(self, model: WorldModel, start: float, end: float, steps: int) -> None:
         self.start, self.end, self.steps = start, end, steps
-        self.target = TargetEncoder(copy.deepcopy(model.encoder), copy.deepcopy(model.pooler)).requires_grad_(False)
+        self.target = (
+            TargetEncoder(copy.deepcopy(model.encoder), copy.deepcopy(model.pooler)).requires_grad_(False).eval()
+        )
         self._pairs = [
             (theirs, ours)
             for part in ("encoder", "pooler")
             for theirs, ours in zip(
                 getattr(self.target, part).parameters(), getattr(model, part).parameters(), strict=True
             )
+        ]
+
+        self._buffers = [
+            (theirs, ours)
+            for part in ("encoder", "pooler")
+            for theirs, ours in zip(getattr(self.target, part).buffers(), getattr(model, part).buffers(), strict=True)
         ]
 
     def momentum(self, step: int) -> float:
@@ -32,3 +40,5 @@ class Ema:
         targets = [target for target, _ in self._pairs]
         online = [weight.detach() for _, weight in self._pairs]
         torch._foreach_lerp_(targets, online, 1.0 - self.momentum(step))
+        for theirs, ours in self._buffers:
+            theirs.copy_(ours)

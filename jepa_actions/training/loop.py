@@ -189,7 +189,7 @@ def train(
         _check_finite(loss, logs, step, batch)
         lr = learning_rate(step, optim)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), optim.clip)
@@ -245,15 +245,15 @@ class _Meters:
 
 
 def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW without weight decay on biases, norms, tokens and embeddings."""
+    """AdamW without weight decay on biases, norms, tokens and embeddings; heads at `head_lr` times the rate."""
     optim = config.train
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         matrix = parameter.dim() >= 2 and not any(word in name for word in ("mask_tokens", "queries", "slots", "gap"))
-        (decayed if matrix else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+        scale = optim.head_lr if name.startswith(("dynamics.", "inverse.")) else 1.0
+        groups.setdefault((optim.weight_decay if matrix else 0.0, scale), []).append(parameter)
+    listed = [{"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()]
+    return torch.optim.AdamW(listed, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def _check_finite(loss: Tensor, logs: dict[str, Tensor], step: int, batch: Batch) -> None:

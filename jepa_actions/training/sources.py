@@ -62,6 +62,11 @@ class TwoRoomDataset:
         positions = self.episodes.positions[rows[:, None], from_numpy(np.asarray(frames))]
         return positions, self.episodes.wall_x[rows], self.episodes.door_y[rows]
 
+    def same_layout(self, one: int, other: int) -> bool:
+        """Whether two episodes have the same wall and door."""
+        e = self.episodes
+        return bool(e.wall_x[one] == e.wall_x[other]) and bool(e.door_y[one] == e.door_y[other])
+
     def read_clips(
         self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
     ) -> dict[str, UInt8[Tensor, "b t c h w"]]:

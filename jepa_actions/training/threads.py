@@ -11,3 +11,8 @@ def use_all_cores() -> int:
     threads = max(1, available // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     torch.set_num_threads(threads)
     return threads
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of the launched processes (or the only one)."""
+    return int(os.environ.get("RANK", "0")) == 0

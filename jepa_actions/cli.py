@@ -1,0 +1,207 @@
+"""The `jepa-actions` command: the same functions as the recipes and the evaluation scripts, for the installed wheel."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jepa_actions.errors import ConfigError, JepaActionsError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; an error of this library is one line on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "demo": demo,
+        "train": train,
+        "eval": evaluate,
+        "plan": plan,
+        "info": info,
+        "push": push,
+        "pull": pull,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: jepa-actions COMMAND ...\n\ncommands: {', '.join(commands)}; each answers --help")
+        return 0
+    try:
+        if arguments[0] not in commands:
+            raise ConfigError(f"command: expected one of {', '.join(commands)}, found {arguments[0]!r}")
+        commands[arguments[0]](arguments[1:])
+    except JepaActionsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(argv: list[str]) -> None:
+    """`train --config RECIPE [--preset P] [--resume RUN] [--a.b value ...]`: train, save, evaluate as the recipe says."""
+    from jepa_actions.config import load_config
+    from jepa_actions.evaluation.suite import data_of, evaluate_all, table, write_json
+    from jepa_actions.models import WorldModel
+    from jepa_actions.training import TrainConfig, is_main_process, use_all_cores
+    from jepa_actions.training import train as run_training
+
+    argv, resumed = _take_option(list(argv), "--resume")
+    if resumed is not None:
+        run = Path(resumed)
+        argv = ["--config", str(run / "config.yaml"), f"--name={run.name}", f"--out={run.parent}", *argv]
+    config = load_config(TrainConfig, _with_recipe_path(argv), prog="jepa-actions train")
+    print(f"torch threads: {use_all_cores()}")
+    run_training(config, resume=resumed is not None)
+    if not config.evaluate or not is_main_process():
+        return
+    folder = Path(config.out) / config.name
+    model = WorldModel.from_pretrained(folder / "model")
+    data_config, data = data_of(model)
+    reports = evaluate_all(model, data_config, data, config.evaluate)
+    for name, report in reports.items():
+        write_json(report, folder / "eval" / f"{name}.json")
+    print(table(reports))
+
+
+def evaluate(argv: list[str]) -> None:
+    """`eval NAME --model M [...]`: one evaluation, its table, and its JSON report."""
+    from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, write_json
+    from jepa_actions.models import WorldModel
+    from jepa_actions.planning import CEMConfig
+    from jepa_actions.training import use_all_cores
+
+    parser = argparse.ArgumentParser(prog="jepa-actions eval", allow_abbrev=False)
+    parser.add_argument("name", choices=EVALUATIONS)
+    parser.add_argument("--model", required=True, help="a model folder or a Hub id")
+    parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:two_room; default: the recipe's")
+    parser.add_argument("--protocol", default="two_room/offset25", help="planning: a protocol's name or file")
+    parser.add_argument("--episodes", type=int, help="planning: tasks per seed; default: the protocol's")
+    parser.add_argument("--seeds", type=int, default=1, help="planning: task seeds")
+    defaults = CEMConfig()
+    parser.add_argument("--samples", type=int, default=defaults.samples, help="planning: CEM candidates per iteration")
+    parser.add_argument("--elites", type=int, default=defaults.elites)
+    parser.add_argument("--iterations", type=int, default=defaults.iterations)
+    parser.add_argument("--json", help="where to write the report")
+    options = parser.parse_args(argv)
+    use_all_cores()
+    model = WorldModel.from_pretrained(options.model)
+    config, data = data_of(model, options.data)
+    planner = CEMConfig(samples=options.samples, elites=options.elites, iterations=options.iterations)
+    reports = evaluate_all(
+        model,
+        config,
+        data,
+        [options.name],
+        protocol=options.protocol,
+        episodes=options.episodes,
+        seeds=options.seeds,
+        planner=planner,
+    )
+    print(table(reports))
+    if options.json:
+        write_json(reports[options.name], options.json)
+
+
+def demo(argv: list[str]) -> None:
+    """`demo [--preset laptop|gpu] [--out DIR] [--steps N]`: train on TwoRoom, plan in it, write a report and a page."""
+    from jepa_actions.evaluation.demo import PRESETS, run_demo
+
+    parser = argparse.ArgumentParser(prog="jepa-actions demo", allow_abbrev=False)
+    parser.add_argument("--preset", choices=PRESETS, default="laptop")
+    parser.add_argument("--out", default="runs/demo")
+    parser.add_argument("--steps", type=int, help="training steps; default: the recipe's")
+    parser.add_argument("--episodes", type=int, default=100, help="planning tasks")
+    options = parser.parse_args(argv)
+    run_demo(Path(options.out), preset=options.preset, steps=options.steps, episodes=options.episodes)
+
+
+def plan(argv: list[str]) -> None:
+    """`plan --model M --frame a.png --goal b.png`: the next actions in raw units, as JSON."""
+    from jepa_actions.evaluation.plan import plan_between
+    from jepa_actions.models import WorldModel
+    from jepa_actions.planning import CEMConfig
+
+    parser = argparse.ArgumentParser(prog="jepa-actions plan", allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="a model folder or a Hub id")
+    parser.add_argument("--frame", required=True, action="append", help="the present image; CAMERA=FILE for several")
+    parser.add_argument("--goal", required=True, action="append", help="the goal image; CAMERA=FILE for several")
+    parser.add_argument("--horizon", type=int, default=5, help="model steps")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    model = WorldModel.from_pretrained(options.model)
+    result = plan_between(
+        model, options.frame, options.goal, horizon=options.horizon, planner=CEMConfig(), seed=options.seed
+    )
+    print(json.dumps(result, indent=2))
+
+
+def info(argv: list[str]) -> None:
+    """`info M`: what a saved model is, from its config."""
+    from jepa_actions.hub import resolve_folder
+    from jepa_actions.models import WorldModel
+    from jepa_actions.models.serialize import read_config
+
+    parser = argparse.ArgumentParser(prog="jepa-actions info", allow_abbrev=False)
+    parser.add_argument("model", help="a model folder or a Hub id")
+    folder = resolve_folder(parser.parse_args(argv).model)
+    config = read_config(folder)
+    model = WorldModel.from_pretrained(folder)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    facts: dict[str, Any] = {key: config[key] for key in ("format_version", "model", "codec")}
+    print(json.dumps({"parameters": count, **facts, "scores": config["extra"].get("scores")}, indent=2))
+
+
+def push(argv: list[str]) -> None:
+    """`push FOLDER REPO_ID [--private]`: upload a model folder that loads."""
+    from jepa_actions.hub import push_folder
+    from jepa_actions.models import WorldModel
+
+    parser = argparse.ArgumentParser(prog="jepa-actions push", allow_abbrev=False)
+    parser.add_argument("folder")
+    parser.add_argument("repo_id")
+    parser.add_argument("--private", action="store_true")
+    options = parser.parse_args(argv)
+    WorldModel.from_pretrained(options.folder)  # what does not load is not shared
+    print(push_folder(options.folder, options.repo_id, private=options.private))
+
+
+def pull(argv: list[str]) -> None:
+    """`pull REPO_ID [--revision R]`: fetch a model and print its folder."""
+    from jepa_actions.hub import resolve_folder
+    from jepa_actions.models import WorldModel
+
+    parser = argparse.ArgumentParser(prog="jepa-actions pull", allow_abbrev=False)
+    parser.add_argument("repo_id")
+    parser.add_argument("--revision")
+    options = parser.parse_args(argv)
+    folder = resolve_folder(options.repo_id, options.revision)
+    WorldModel.from_pretrained(folder)
+    print(folder)
+
+
+def _with_recipe_path(argv: list[str]) -> list[str]:
+    """`--config vjepa/two_room` names a recipe of the package where there is no such file."""
+    from jepa_actions.resources import recipe_path
+
+    for i, word in enumerate(argv):
+        name = word.removeprefix("--config=") if word.startswith("--config=") else None
+        if word == "--config" and i + 1 < len(argv):
+            name = argv[i + 1]
+        if name is not None and not Path(name).exists() and Path(name).suffix not in (".yaml", ".yml"):
+            found = str(recipe_path(name))
+            return [*argv[:i], f"--config={found}", *argv[i + (2 if word == "--config" else 1) :]]
+    return argv
+
+
+def _take_option(argv: list[str], option: str) -> tuple[list[str], str | None]:
+    """Remove `option VALUE` or `option=VALUE` from the words and return its value."""
+    for i, word in enumerate(argv):
+        if word == option:
+            if i + 1 >= len(argv):
+                raise ConfigError(f"command line: {option} needs a value: the folder of a run")
+            return argv[:i] + argv[i + 2 :], argv[i + 1]
+        if word.startswith(f"{option}="):
+            return argv[:i] + argv[i + 1 :], word.removeprefix(f"{option}=")
+    return argv, None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Latents of recorded frames, each frame encoded once and alone, gathered into short clips for the evaluations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from jepa_actions.data import ClipIndex, ClipLoader, Segment, VideoDataset
+from jepa_actions.errors import DataError
+from jepa_actions.models import WorldModel
+from jepa_actions.training import TwoRoomDataset
+
+
+@dataclass
+class Encoded:
+    """Clips of T latent states and the model actions between them; `positions` and `layout` where a simulator knows."""
+
+    z: Float[Tensor, "c t n d"]
+    actions: Float[Tensor, "c t-1 a"]
+    known: Bool[Tensor, "c t-1"]
+    episode: Int64[np.ndarray, "c"]
+    frame: Int64[np.ndarray, "c t"]
+    positions: Float[Tensor, "c t 2"] | None = None
+    layout: Float[Tensor, "c 2"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+
+@torch.no_grad()
+def encode_clips(
+    model: WorldModel,
+    dataset: VideoDataset,
+    segments: Sequence[Segment],
+    *,
+    frames: int,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 128,
+) -> Encoded:
+    """Encode clips of `frames` frames, a model step apart, from the given stretches.
+
+    Args:
+        limit: at most this many clips, drawn without replacement with `seed`; None takes every clip.
+        batch: frames per encoder pass.
+
+    Raises:
+        DataError: if the stretches hold no such clip, or the model has no action codec.
+    """
+    if model.codec is None:
+        raise DataError(f"{dataset.name}: this model was trained without actions, so there is nothing to compare with")
+    index = ClipIndex(segments, frames=frames, block=model.codec.block)
+    ids = np.arange(len(index))
+    if limit is not None and limit < len(ids):
+        ids = np.sort(np.random.default_rng(seed).choice(ids, limit, replace=False))
+    loader = ClipLoader(dataset, index, model.codec, batch_size=1, seed=0)
+    episodes, numbers = index.clip(ids)
+    labels = [loader.labels_of(chunk) for chunk in np.array_split(ids, max(1, len(ids) // 4096))]
+    if any(actions is None for actions, _ in labels):
+        raise DataError(f"{dataset.name}: holds no actions for the model's codec ({', '.join(model.codec.names)})")
+    unique, place = np.unique(
+        np.stack([np.repeat(episodes, frames), numbers.ravel()], axis=1), axis=0, return_inverse=True
+    )
+    latents = []
+    device = next(model.parameters()).device
+    for part in np.array_split(unique, max(1, -(-len(unique) // batch))):
+        images = dataset.read_clips(part[:, 0], part[:, 1:])
+        latents.append(model.encode_frames({name: image.to(device) for name, image in images.items()})[:, 0].cpu())
+    z = torch.cat(latents)[torch.from_numpy(place.reshape(-1))].unflatten(0, (len(ids), frames))
+    encoded = Encoded(
+        z=z,
+        actions=torch.cat([actions for actions, _ in labels if actions is not None]),
+        known=torch.cat([known for _, known in labels if known is not None]),
+        episode=episodes,
+        frame=numbers,
+    )
+    if isinstance(dataset, TwoRoomDataset):
+        encoded.positions, wall_x, door_y = dataset.states(episodes, numbers)
+        encoded.layout = torch.stack([wall_x, door_y], dim=-1)
+    return encoded

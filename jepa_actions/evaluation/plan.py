@@ -1,0 +1,80 @@
+"""Plan between two pictures of one's own: the next actions in raw units."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from jepa_actions.errors import DataError, ShapeError
+from jepa_actions.models import WorldModel
+from jepa_actions.planning import CEM, CEMConfig, LatentCost, Problem
+
+
+def plan_between(
+    model: WorldModel,
+    frame: Sequence[str],
+    goal: Sequence[str],
+    *,
+    horizon: int = 5,
+    planner: CEMConfig | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The actions that the model believes lead from one picture to another.
+
+    Args:
+        model: with an action codec.
+        frame, goal: picture files, `CAMERA=FILE` where the model has several cameras.
+        horizon: model steps.
+
+    Returns:
+        `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting.
+
+    Raises:
+        DataError: for a picture that cannot be read; ShapeError for one of another size than the model's.
+    """
+    codec = model.codec
+    if codec is None:
+        raise ShapeError("this model has no action codec: it was trained on video without actions")
+    now, target = read_pictures(model, frame), read_pictures(model, goal)
+    context = model.encode({name: image[:, None] for name, image in now.items()})
+    cost, latent_goal = LatentCost(), model.goal(target)
+    with torch.no_grad():
+        plan = CEM(planner)(Problem(model, context, latent_goal, cost, horizon, [seed]))
+        still = codec.encode(torch.zeros(1, 1, horizon, codec.block, len(codec.names)))
+        idle = cost(model.rollout(context, still), latent_goal)
+    raw = codec.decode(plan.actions)[0].flatten(0, 1)
+    return {
+        "names": list(codec.names),
+        "actions": raw.tolist(),
+        "cost": float(plan.cost[0]),
+        "cost_of_zero_actions": float(idle[0, 0]),
+    }
+
+
+def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Tensor, "1 c h w"]]:
+    """One RGB picture per camera of the model, uint8, exactly of the model's size."""
+    from PIL import Image, UnidentifiedImageError
+
+    cameras = model.config.cameras
+    named: dict[str, str] = {}
+    for item in files:
+        camera, _, file = item.rpartition("=") if not Path(item).exists() else (cameras[0], "", item)
+        named[camera or cameras[0]] = file
+    if set(named) != set(cameras):
+        raise ShapeError(f"pictures: expected one for each camera ({', '.join(cameras)}), found {', '.join(named)}")
+    height, width = model.config.encoder.image_size
+    found = {}
+    for camera, file in named.items():
+        try:
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{file}: not a picture that can be read ({error})") from error
+        if pixels.shape[:2] != (height, width):
+            raise ShapeError(f"{file}: expected {height}x{width} pixels, found {pixels.shape[0]}x{pixels.shape[1]}")
+        found[camera] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    return found
