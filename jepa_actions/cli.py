@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(argv: list[str]) -> None:
-    """`train --config RECIPE [--preset P] [--resume RUN] [--a.b value ...]`: train, save, evaluate as the recipe says."""
+    """`train --config RECIPE [--preset P] [--resume RUN] [--a.b value ...]`: train, save, and evaluate a recipe."""
     from jepa_actions.config import load_config
     from jepa_actions.evaluation.suite import data_of, evaluate_all, table, write_json
     from jepa_actions.models import WorldModel
@@ -115,9 +115,9 @@ def demo(argv: list[str]) -> None:
 
 def plan(argv: list[str]) -> None:
     """`plan --model M --frame a.png --goal b.png`: the next actions in raw units, as JSON."""
-    from jepa_actions.evaluation.plan import plan_between
+    from jepa_actions.evaluation.plan import plan as plan_between
+    from jepa_actions.evaluation.plan import read_pictures
     from jepa_actions.models import WorldModel
-    from jepa_actions.planning import CEMConfig
 
     parser = argparse.ArgumentParser(prog="jepa-actions plan", allow_abbrev=False)
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
@@ -127,10 +127,8 @@ def plan(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     model = WorldModel.from_pretrained(options.model)
-    result = plan_between(
-        model, options.frame, options.goal, horizon=options.horizon, planner=CEMConfig(), seed=options.seed
-    )
-    print(json.dumps(result, indent=2))
+    frame, goal = read_pictures(model, options.frame), read_pictures(model, options.goal)
+    print(json.dumps(plan_between(model, frame, goal, horizon=options.horizon, seed=options.seed), indent=2))
 
 
 def info(argv: list[str]) -> None:

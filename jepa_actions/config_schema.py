@@ -259,7 +259,8 @@ def _among(value: Any, options: Iterable[Any]) -> bool:
 
 def _scalar(kind: Any, value: Any, wrong: ConfigError) -> Any:
     accepted: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (float, int), str: (str,), Path: (str,)}
-    if not isinstance(value, accepted[kind]) or (isinstance(value, bool) and kind is not bool):
+    fits = isinstance(value, accepted[kind]) and (kind is bool or not isinstance(value, bool))
+    if not fits:
         raise wrong
     return float(value) if kind is float else value
 

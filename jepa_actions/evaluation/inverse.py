@@ -182,7 +182,8 @@ def _truth(encoded: Encoded, step: int) -> Float[Tensor, "c 1 4"]:
 def _raw(model: WorldModel, encoded: Encoded) -> Float[np.ndarray, "c r"]:
     assert model.codec is not None
     raw: np.ndarray = model.codec.decode(encoded.actions[:, 1]).mean(-2).double().numpy()
-    return raw[encoded.known[:, 1].numpy()]
+    rows: np.ndarray = raw[encoded.known[:, 1].numpy()]
+    return rows
 
 
 def _episode_means(model: WorldModel, train: Encoded, episodes: np.ndarray) -> Float[np.ndarray, "b r"]:

@@ -14,10 +14,11 @@ from jepa_actions.models import WorldModel
 from jepa_actions.planning import CEM, CEMConfig, LatentCost, Problem
 
 
-def plan_between(
+@torch.no_grad()
+def plan(
     model: WorldModel,
-    frame: Sequence[str],
-    goal: Sequence[str],
+    frame: UInt8[Tensor, "c h w"] | dict[str, UInt8[Tensor, "c h w"]],
+    goal: UInt8[Tensor, "c h w"] | dict[str, UInt8[Tensor, "c h w"]],
     *,
     horizon: int = 5,
     planner: CEMConfig | None = None,
@@ -27,35 +28,44 @@ def plan_between(
 
     Args:
         model: with an action codec.
-        frame, goal: picture files, `CAMERA=FILE` where the model has several cameras.
+        frame, goal: uint8 RGB pictures of the model's size; one per camera, by name, where it has several.
         horizon: model steps.
+        planner: budget of CEM.
+        seed: the same seed gives the same plan.
 
     Returns:
         `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting.
 
     Raises:
-        DataError: for a picture that cannot be read; ShapeError for one of another size than the model's.
+        ShapeError: for pictures of another size, or a model without actions.
     """
     codec = model.codec
     if codec is None:
         raise ShapeError("this model has no action codec: it was trained on video without actions")
-    now, target = read_pictures(model, frame), read_pictures(model, goal)
-    context = model.encode({name: image[:, None] for name, image in now.items()})
-    cost, latent_goal = LatentCost(), model.goal(target)
-    with torch.no_grad():
-        plan = CEM(planner)(Problem(model, context, latent_goal, cost, horizon, [seed]))
-        still = codec.encode(torch.zeros(1, 1, horizon, codec.block, len(codec.names)))
-        idle = cost(model.rollout(context, still), latent_goal)
-    raw = codec.decode(plan.actions)[0].flatten(0, 1)
+    now, target = (_named(model, picture) for picture in (frame, goal))
+    context = model.encode({camera: image[None, None] for camera, image in now.items()})
+    cost, latent_goal = LatentCost(), model.goal({camera: image[None] for camera, image in target.items()})
+    found = CEM(planner)(Problem(model, context, latent_goal, cost, horizon, [seed]))
+    still = codec.encode(torch.zeros(1, 1, horizon, codec.block, len(codec.names)))
+    idle = cost(model.rollout(context, still), latent_goal)
     return {
         "names": list(codec.names),
-        "actions": raw.tolist(),
-        "cost": float(plan.cost[0]),
+        "actions": codec.decode(found.actions)[0].flatten(0, 1).tolist(),
+        "cost": float(found.cost[0]),
         "cost_of_zero_actions": float(idle[0, 0]),
     }
 
 
-def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Tensor, "1 c h w"]]:
+def _named(model: WorldModel, picture: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    cameras = model.config.cameras
+    if isinstance(picture, dict):
+        return picture
+    if len(cameras) != 1:
+        raise ShapeError(f"pictures: this model has cameras {', '.join(cameras)}; pass a dict of them")
+    return {cameras[0]: picture}
+
+
+def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Tensor, "c h w"]]:
     """One RGB picture per camera of the model, uint8, exactly of the model's size."""
     from PIL import Image, UnidentifiedImageError
 
@@ -76,5 +86,5 @@ def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Te
             raise DataError(f"{file}: not a picture that can be read ({error})") from error
         if pixels.shape[:2] != (height, width):
             raise ShapeError(f"{file}: expected {height}x{width} pixels, found {pixels.shape[0]}x{pixels.shape[1]}")
-        found[camera] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+        found[camera] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     return found

@@ -76,7 +76,8 @@ class LatentDynamics(nn.Module):
             return self._mlp(z, actions)
         if self.config.history == 1 and z.shape[1] > 1:  # no frame looks at another: frames are a batch
             one = self.forward(z.flatten(0, 1)[:, None], actions.flatten(0, 1)[:, None])
-            return one[:, 0].unflatten(0, z.shape[:2])
+            unfolded: Tensor = one[:, 0].unflatten(0, z.shape[:2])
+            return unfolded
         x, rotary = self._tokens(z, actions, first=0)
         x = x.flatten(1, 2)
         mask = self._causal_mask(z.shape[1], z.device) if z.shape[1] > 1 else None
