@@ -13,7 +13,7 @@ from jepa_actions.data import ClipIndex, ClipLoader
 from jepa_actions.errors import DataError
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import block_bootstrap
-from jepa_actions.models import MASK_KINDS, Mask, WorldModel, sample_mask, take_tokens
+from jepa_actions.models import MASK_KINDS, Mask, WorldModel, nearest_visible, sample_mask, take_tokens
 from jepa_actions.training import DataConfig, OpenData, TwoRoomDataset, effective_rank
 
 AGENT_REACH = 2.5  # px beyond a patch's edge within which the agent's dot still marks the patch
@@ -112,7 +112,9 @@ def _compare(
 ) -> _Rows:
     target = take_tokens(features, mask.target)
     predicted = model.predictor(model.encoder(images, mask.visible), mask.visible, mask.target, mask.kind)
-    nearest = take_tokens(features, nearest_visible(mask, grid))
+    nearest = take_tokens(
+        features, mask.visible.gather(1, nearest_visible(mask.visible, mask.target, mask.kind, grid[1:]))
+    )
     return _Rows(
         mask.kind,
         (predicted - target).abs().mean(-1),
@@ -121,23 +123,6 @@ def _compare(
         None if agent is None else agent.gather(1, mask.target),
         owner,
     )
-
-
-def nearest_visible(mask: Mask, grid: tuple[int, int, int]) -> Int[Tensor, "b m"]:
-    """For every hidden token a visible one: the latest at the same place, or the nearest in space at the same time."""
-    _, rows, cols = grid
-    places = rows * cols
-
-    def coordinates(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        time, place = ids // places, ids % places
-        return time, place // cols, place % cols
-
-    t, y, x = (axis[:, :, None].float() for axis in coordinates(mask.target))
-    vt, vy, vx = (axis[:, None, :].float() for axis in coordinates(mask.visible))
-    space, age = (y - vy) ** 2 + (x - vx) ** 2, (t - vt).abs()
-    far = 1e6  # space first for the future mask (same place, then latest); time first for tubes
-    distance = space * far + age if mask.kind == "future" else age * far + space
-    return mask.visible.gather(1, distance.argmin(-1))
 
 
 def _agent_patches(data: OpenData, episodes: Any, frames: Any, model: WorldModel) -> Bool[Tensor, "b n"] | None:

@@ -77,11 +77,12 @@ def write_page(out: Path, model: WorldModel, data: OpenData, report: dict[str, A
 
 
 def _summary(report: dict[str, Any]) -> str:
-    planning = report["planning"]
+    planning, training = report["planning"], report["training"]
+    floors = planning["floors"]
     return (
-        f"A world model of {report['training']['steps']} training steps "
-        f"({report['training']['seconds'] / 60:.1f} minutes) reaches <b>{planning['metrics']['success_rate']:.0%}</b> of the goals by planning in latent space; "
-        f"random actions reach {planning['floors']['random']['success_rate']:.0%}, the same planner in the true simulator "
+        f"A world model of {training['steps']} training steps ({training['seconds'] / 60:.1f} minutes) reaches "
+        f"<b>{planning['metrics']['success_rate']:.0%}</b> of the goals by planning in latent space; random actions "
+        f"reach {floors['random']['success_rate']:.0%}, the same planner in the true simulator "
         f"{planning['oracle']['success_rate']:.0%}. Two frames tell the action between them with an R2 of "
         f"{report['inverse']['metrics']['r2_mean']:.2f}."
     )

@@ -4,7 +4,7 @@ from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
-from jepa_actions.models.masks import MASK_KINDS, Mask, sample_mask
+from jepa_actions.models.masks import MASK_KINDS, Mask, nearest_visible, sample_mask
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
 from jepa_actions.models.world_model import (
     Context,
@@ -37,6 +37,7 @@ __all__ = [
     "VideoEncoder",
     "WorldModel",
     "WorldModelConfig",
+    "nearest_visible",
     "sample_mask",
     "take_tokens",
 ]

@@ -28,7 +28,8 @@ class InverseConfig:
     def __post_init__(self) -> None:
         if self.kind == "motion" and (self.distribution != "gaussian" or self.max_gap != 1):
             raise ConfigError(
-                f"inverse: kind motion needs distribution gaussian and max_gap 1, found {self.distribution} and {self.max_gap}"
+                "inverse: kind motion needs distribution gaussian and max_gap 1, "
+                f"found {self.distribution} and {self.max_gap}"
             )
 
 

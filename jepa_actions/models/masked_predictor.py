@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from jepa_actions.models.encoder import EncoderConfig
-from jepa_actions.models.masks import MASK_KINDS
+from jepa_actions.models.encoder import EncoderConfig, take_tokens
+from jepa_actions.models.masks import MASK_KINDS, nearest_visible
 from jepa_actions.nn import Block, Rotary, grid_positions, init_transformer, rotary_table
 
 
@@ -18,6 +19,7 @@ class PredictorConfig:
     width: int = 48
     depth: int = 2
     heads: int = 4
+    residual: bool = False  # True predicts the change from the nearest visible token; V-JEPA 2 predicts the whole
 
 
 class MaskedPredictor(nn.Module):
@@ -57,6 +59,9 @@ class MaskedPredictor(nn.Module):
         for block in self.blocks:
             x = block(x, rotary)
         out: Tensor = self.predictor_proj(self.norm(x[:, visible.shape[1] :]))
+        if self.config.residual:
+            nearest = nearest_visible(visible, target, kind, self.grid)
+            out = out + F.layer_norm(take_tokens(tokens, nearest), tokens.shape[-1:])
         return out
 
     def _rotary(self, steps: int, device: torch.device) -> Rotary:

@@ -92,3 +92,30 @@ def _even_subset(member: Bool[Tensor, "b n"], generator: torch.Generator) -> Int
     count = int(member.sum(1).min())
     keys = torch.rand(member.shape, generator=generator).masked_fill(~member, 2.0)
     return keys.argsort(1)[:, :count].sort(1).values
+
+
+def nearest_visible(
+    visible: Int[Tensor, "b v"], target: Int[Tensor, "b m"], kind: str, grid: tuple[int, int]
+) -> Int[Tensor, "b m"]:
+    """For every hidden token the column of `visible` that is nearest to it.
+
+    For the future mask that is the latest visible token at the same place; for tubes the nearest place at that time.
+
+    Args:
+        visible, target: token numbers.
+        kind: the mask's kind.
+        grid: rows and columns of a frame.
+    """
+    rows, cols = grid
+    places = rows * cols
+
+    def coordinates(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        time, place = ids // places, ids % places
+        return time, place // cols, place % cols
+
+    t, y, x = (axis[:, :, None].float() for axis in coordinates(target))
+    vt, vy, vx = (axis[:, None, :].float() for axis in coordinates(visible))
+    space, age = (y - vy) ** 2 + (x - vx) ** 2, (t - vt).abs()
+    far = 1e6
+    distance = space * far + age if kind == "future" else age * far + space
+    return distance.argmin(-1)

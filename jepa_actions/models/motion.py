@@ -1,7 +1,7 @@
 """Read a motion off two grids of patch tokens: match every patch of one frame with the other frame's neighbourhood.
 
-One windowed cross-attention whose values are *positions* turns two feature maps into a displacement and a confidence per
-patch (a soft correspondence, as in the correlation layers of optical flow, arXiv 1504.06852). Few labels are then
+One windowed cross-attention whose values are *positions* turns two feature maps into a displacement and a confidence
+per patch (a soft correspondence, as in the correlation layers of optical flow, arXiv 1504.06852). Few labels are then
 enough, because only a small linear map from the motion field to the action is learned from them.
 """
 
