@@ -26,6 +26,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         height, width = self.image_size
+        if self.patch < 1 or self.tubelet < 1:
+            raise ShapeError(f"encoder.patch {self.patch} and encoder.tubelet {self.tubelet}: expected at least 1 each")
         if height % self.patch or width % self.patch:
             raise ShapeError(f"encoder.image_size {height}x{width} is not a multiple of encoder.patch {self.patch}")
         if self.width % self.heads:
@@ -133,7 +135,7 @@ class VideoEncoder(nn.Module):
                 f"found {tuple(frames.shape)}"
             )
         steps = frames.shape[1]
-        if steps != 1 and steps % self.config.tubelet:
+        if steps == 0 or (steps != 1 and steps % self.config.tubelet):
             raise ShapeError(f"encoder frames: {steps} frames do not fill tubelets of {self.config.tubelet}")
 
 

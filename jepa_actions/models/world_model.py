@@ -155,12 +155,14 @@ class WorldModel(nn.Module):
             ShapeError: for wrong frames, or past actions that do not fit between them.
         """
         z = self.encode_frames(self._by_camera(frames))
-        steps = z.shape[1]
-        found = 0 if past_actions is None else past_actions.shape[1]
-        if found != steps - 1:
-            raise ShapeError(f"past_actions: {steps} frames have {steps - 1} actions between them, found {found}")
+        expected = (z.shape[0], z.shape[1] - 1, self.action_dim)
         if past_actions is None:
             past_actions = z.new_zeros(z.shape[0], 0, self.action_dim)
+        if tuple(past_actions.shape) != expected:
+            raise ShapeError(
+                f"past_actions: {z.shape[1]} frames have {z.shape[1] - 1} actions between them: expected {expected}, "
+                f"found {tuple(past_actions.shape)}"
+            )
         return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
 
     def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
@@ -171,16 +173,33 @@ class WorldModel(nn.Module):
     def rollout(
         self, context: Context, actions: Float[Tensor, "p s h a"], generator: torch.Generator | None = None
     ) -> Rollout:
-        """Imagine every candidate action sequence from its problem's context; past frames are encoded once for all."""
+        """Imagine every candidate action sequence from its problem's context; past frames are encoded once for all.
+
+        Raises:
+            ShapeError: for actions that are not `(p, s, h, a)` with the context's problems and the codec's width.
+        """
+        if actions.dim() != 4 or (actions.shape[0], actions.shape[3]) != (context.z.shape[0], self.action_dim):
+            raise ShapeError(
+                f"actions: expected ({context.z.shape[0]} problems, candidates, horizon, {self.action_dim}), "
+                f"found {tuple(actions.shape)}"
+            )
         problems, candidates = actions.shape[:2]
         z = context.z[:, None].expand(-1, candidates, -1, -1).flatten(0, 1)
         states = self._dynamics().rollout(z, actions.flatten(0, 1), context.cache.expand(candidates))
         return Rollout(states.unflatten(0, (problems, candidates)))
 
     def infer_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: int) -> Distribution:
-        """The inverse head's belief about the model action taken at z on a way of k steps to z_goal."""
+        """The inverse head's belief about the model action taken at z on a way of k steps to z_goal.
+
+        Raises:
+            ShapeError: for a k that the head was not made for, or a model without an inverse head.
+        """
         if self.inverse is None:
             raise ShapeError("this model has no inverse head: it was trained on video without actions")
+        if not 1 <= k <= self.config.inverse.max_gap:
+            raise ShapeError(
+                f"infer_actions: expected k from 1 to the head's max_gap, {self.config.inverse.max_gap}, found {k}"
+            )
         gap = torch.full((z.shape[0],), k, device=z.device)
         out: Distribution = self.inverse(z, z_goal, gap)
         return out

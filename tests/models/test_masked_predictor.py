@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from jepa_actions.models import MASK_KINDS, EncoderConfig, MaskedPredictor, PredictorConfig
+
+
+@pytest.fixture
+def predictor() -> MaskedPredictor:
+    torch.manual_seed(0)
+    return MaskedPredictor(
+        PredictorConfig(width=24, depth=2, heads=2), EncoderConfig(image_size=(16, 16), patch=8, width=32)
+    )
+
+
+VISIBLE = torch.tensor([[0, 1, 2], [0, 2, 3]])
+TOKENS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_answer_depends_on_the_place_asked_for(predictor):
+    target = torch.tensor([[4, 5, 6, 7]]).expand(2, -1)
+    out = predictor(TOKENS, VISIBLE, target, "future")
+    assert out.shape == (2, 4, 32)
+    for i in range(1, 4):
+        assert not torch.allclose(out[:, 0], out[:, i], atol=1e-5)
+    assert torch.allclose(predictor(TOKENS, VISIBLE, target.flip(1), "future").flip(1), out, atol=1e-5)
+
+
+def test_the_answer_depends_on_where_the_visible_tokens_were(predictor):
+    target = torch.tensor([[4], [4]])
+    here = predictor(TOKENS, VISIBLE, target, "short")
+    assert not torch.allclose(predictor(TOKENS, VISIBLE + 1, target + 1, "short"), here, atol=1e-5)
+
+
+def test_a_kind_has_a_mask_token_of_its_own(predictor):
+    target = torch.tensor([[5, 6], [5, 6]])
+    before = {kind: predictor(TOKENS, VISIBLE, target, kind) for kind in MASK_KINDS}
+    with torch.no_grad():
+        predictor.mask_tokens[MASK_KINDS.index("long")].add_(1.0)
+    for kind in MASK_KINDS:
+        same = torch.equal(predictor(TOKENS, VISIBLE, target, kind), before[kind])
+        assert same == (kind != "long")
+
+
+def test_it_learns_which_token_was_where(predictor):
+    """Targets that are copies of a visible token at the same place one step before: position and content must meet."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(predictor.parameters(), lr=5e-3)
+    visible, target = torch.arange(4).expand(16, -1), torch.arange(4, 8).expand(16, -1)
+    errors = []
+    for _ in range(150):
+        tokens = torch.randn(16, 4, 32, generator=generator)
+        error = (predictor(tokens, visible, target, "future") - tokens).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(float(error.detach()))
+    assert errors[-1] < 0.7 * errors[0]

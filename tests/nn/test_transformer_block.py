@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from jepa_actions.nn import Block, SelfAttention, init_transformer, rotary_table
+
+
+def test_a_cached_continuation_equals_the_whole_sequence_under_a_causal_mask():
+    torch.manual_seed(0)
+    block = Block(24, 2)
+    x = torch.randn(2, 6, 24)
+    rotary = rotary_table(torch.arange(6)[:, None], 12, tiled=False)
+    whole = block(x, rotary, torch.ones(6, 6, dtype=torch.bool).tril())
+    past, parts = None, []
+    for i in range(6):
+        turn = type(rotary)(rotary.cos[i : i + 1], rotary.sin[i : i + 1])
+        out, past = block.cached(x[:, i : i + 1], turn, None, past)
+        parts.append(out)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_residual_path_carries_x_unnormed():
+    block = Block(24, 2)
+    for linear in (block.attn.proj, block.mlp.fc2):
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    x = 7.0 * torch.randn(2, 5, 24)
+    assert torch.equal(block(x), x)
+
+
+def test_residual_outputs_start_smaller_in_deeper_layers():
+    torch.manual_seed(0)
+    blocks = nn.ModuleList([Block(64, 2) for _ in range(3)])
+    init_transformer(blocks)
+    for layer, block in enumerate(blocks, start=1):
+        for linear in (block.attn.proj, block.mlp.fc2):
+            assert float(linear.weight.detach().std()) == pytest.approx(0.02 / math.sqrt(2 * layer), rel=0.1)
+        assert float(block.attn.qkv.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+        assert not block.attn.qkv.bias.any()
+
+
+def test_parameters_have_the_published_names():
+    names = set(dict(Block(24, 2).named_parameters()))
+    layers = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+    assert names == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+
+
+def test_width_must_be_a_multiple_of_heads():
+    with pytest.raises(ValueError, match="width 24 is not a multiple of heads 5"):
+        SelfAttention(24, 5)
