@@ -35,7 +35,8 @@ class Masked:
         """Mean loss over the mask kinds; logs each kind's loss and the loss of predicting the mean feature."""
         clips = views.clips
         count = max(len(MASK_KINDS), round(self.config.share * clips.shape[0]))
-        clips = clips[:count]
+        spaced = torch.arange(count) * clips.shape[0] // count  # from every camera; repeats where clips are too few
+        clips = clips[spaced]
         targets = views.target_tokens(clips)
         grid = (clips.shape[1] // model.config.encoder.tubelet, *model.config.encoder.grid)
         losses, logs = [], {}

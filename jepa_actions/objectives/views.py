@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from jepa_actions.data import Batch
 from jepa_actions.models import WorldModel
 from jepa_actions.models.encoder import VideoEncoder
+from jepa_actions.nn import gather_rows
 
 
 class TargetEncoder(nn.Module):
@@ -75,5 +76,9 @@ class Views:
 
 
 def masked_mean(values: Float[Tensor, "*s"], mask: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
-    """Mean over the places where mask is 1; 0 where there is none."""
-    return (values * mask).sum() / mask.sum().clamp(min=1.0)
+    """Mean over the places of all processes where mask is 1, once DDP has averaged; 0 where there is none.
+
+    Processes may hold different numbers of known places: each divides by their mean number, not by its own.
+    """
+    known = gather_rows(mask.sum()[None])
+    return (values * mask).sum() / known.mean().clamp(min=1.0 / len(known))

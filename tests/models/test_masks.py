@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.models import MASK_KINDS, sample_mask
+from jepa_actions.models import MASK_KINDS, nearest_visible, sample_mask
 
 GRID = (4, 6, 6)
 PLACES = 36
@@ -98,3 +98,11 @@ def test_a_clip_of_one_step_has_no_future():
 def test_an_unknown_kind_names_the_known_ones():
     with pytest.raises(ConfigError, match="expected one of short, long, future, found 'past'"):
         draw("past")
+
+
+def test_the_nearest_visible_token_is_the_latest_in_place_or_the_closest_in_space():
+    grid = (3, 3)
+    future = nearest_visible(torch.arange(18)[None], torch.tensor([[18, 26]]), "future", grid)
+    assert future.tolist() == [[9, 17]]
+    visible = torch.tensor([[0, 8, 9, 17]])  # two opposite corners, at two times
+    assert nearest_visible(visible, torch.tensor([[1, 5, 10, 14]]), "short", grid).tolist() == [[0, 1, 2, 3]]

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from tiny_world import tiny_batch, tiny_world
+
+from jepa_actions.errors import ConfigError, ShapeError
+from jepa_actions.models import MASK_KINDS, EncoderConfig, sample_mask, take_tokens
+from jepa_actions.objectives import Masked, MaskedConfig, Views
+from jepa_actions.training import Ema
+
+
+def run(model, batch, **config):
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    return Masked(MaskedConfig(**config))(model, views, torch.Generator().manual_seed(0))
+
+
+def encoded(model, batch, **config) -> list[torch.Tensor]:
+    """The clips that the online encoder saw, per mask kind."""
+    seen: list[torch.Tensor] = []
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    hook = model.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    Masked(MaskedConfig(**config))(model, views, torch.Generator().manual_seed(0))
+    hook.remove()
+    return seen
+
+
+def test_it_is_the_mean_absolute_error_at_hidden_places_over_all_kinds():
+    model, batch = tiny_world(), tiny_batch(b=6)
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    generator, expected = torch.Generator().manual_seed(0), {}
+    for i, kind in enumerate(MASK_KINDS):
+        clips = views.clips[i::3]
+        mask = sample_mask(kind, 2, (4, 4, 4), generator)
+        predicted = model.predictor(model.encoder(clips, mask.visible), mask.visible, mask.target, kind)
+        truth = take_tokens(views.target_tokens(clips), mask.target)
+        expected[kind] = (predicted - truth).abs().mean().detach()
+    loss, logs = run(model, batch)
+    assert {kind: logs[kind] for kind in MASK_KINDS} == expected
+    torch.testing.assert_close(loss.detach(), torch.stack(list(expected.values())).mean())
+
+
+def test_the_mean_floor_is_the_error_of_the_mean_feature():
+    model, batch = tiny_world(), tiny_batch(b=6)
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    tokens = views.target_tokens(views.clips).flatten(0, 1)
+    torch.testing.assert_close(run(model, batch)[1]["mean_floor"], (tokens - tokens.mean(0)).abs().mean())
+
+
+def test_gradients_reach_encoder_predictor_and_every_mask_token_and_no_target():
+    model = tiny_world().train()
+    ema = Ema(model, 0.9, 0.9, 10)
+    loss, _ = Masked(MaskedConfig())(model, Views(model, tiny_batch(b=6), ema.target), torch.Generator().manual_seed(0))
+    loss.backward()
+    for parameter in (*model.encoder.parameters(), *model.predictor.parameters()):
+        assert float(parameter.grad.norm()) > 0
+    assert all(parameter.grad is None for parameter in ema.target.parameters())
+
+
+def test_every_kind_has_its_share_of_the_clips_and_every_clip_is_used():
+    model, batch = tiny_world(), tiny_batch(b=6)
+    seen = encoded(model, batch)
+    assert [len(clips) for clips in seen] == [2, 2, 2]
+    images = model.images(batch.frames)["image"]
+    together = torch.stack([clip for kind in zip(*seen, strict=True) for clip in kind])
+    assert torch.equal(together, images)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_a_share_of_the_clips_is_taken_from_every_camera(share):
+    model = tiny_world(cameras=("front", "wrist"))
+    batch = tiny_batch(b=12, cameras=("front", "wrist"))
+    images = model.images(batch.frames)
+    seen = torch.cat(encoded(model, batch, share=share))
+    assert len(seen) == round(24 * share)
+    for camera in ("front", "wrist"):
+        members = sum(any(torch.equal(clip, other) for other in images[camera]) for clip in seen)
+        assert members == len(seen) // 2
+
+
+@pytest.mark.parametrize("b", [1, 2])
+def test_fewer_clips_than_kinds_still_ask_every_kind(b):
+    loss, logs = run(tiny_world(), tiny_batch(b=b))
+    assert torch.isfinite(loss)
+    assert set(MASK_KINDS) < set(logs)
+
+
+def test_a_clip_without_a_second_step_has_no_future():
+    with pytest.raises(ConfigError, match="one time step"):
+        run(tiny_world(), tiny_batch(t=1))
+
+
+def test_a_clip_shorter_than_a_tubelet_is_one_line():
+    with pytest.raises(ShapeError, match="0 frames do not fill tubelets of 4"):
+        run(tiny_world(encoder=EncoderConfig((16, 16), 4, 4, 24, 1, 2)), tiny_batch(t=3))
