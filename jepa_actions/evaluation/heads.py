@@ -1,6 +1,6 @@
 """Train an inverse head on given states: for floors that see less than a pair, and ceilings that see the truth."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,6 +8,19 @@ from torch import Tensor
 
 from jepa_actions.data import ActionCodec
 from jepa_actions.models import InverseConfig, InverseHead
+
+
+@dataclass(frozen=True)
+class FitBudget:
+    """How long a fresh head is trained."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+
+
+BUDGETS = {"mlp": FitBudget(1000, 256, 1e-3, 0.01), "motion": FitBudget(200, 32, 5e-3, 0.05)}
 
 
 def fit_head(
@@ -18,9 +31,7 @@ def fit_head(
     actions: Float[Tensor, "b a"],
     known: Bool[Tensor, "b"],
     *,
-    steps: int = 1500,
-    batch_size: int = 256,
-    lr: float = 1e-3,
+    budget: FitBudget | None = None,
     seed: int = 0,
     grid: tuple[int, int] = (1, 1),
     cameras: int = 1,
@@ -30,9 +41,10 @@ def fit_head(
     Args:
         before, after: states of the pair; give one twice to learn what a single state tells.
         actions, known: model actions, and whether they are labelled.
-        steps, batch_size, lr, seed: AdamW with a cosine; the batch never exceeds the rows there are.
+        budget: AdamW with a cosine; by default that of the head's kind. The batch never exceeds the rows there are.
         grid, cameras: where latents are patches, how they lie in the picture.
     """
+    budget = budget or BUDGETS[config.kind]
     rows = known.nonzero()[:, 0]
     before, after, actions = before[rows], after[rows], actions[rows]
     generator = torch.Generator().manual_seed(seed)
@@ -46,10 +58,10 @@ def fit_head(
             grid=grid,
             cameras=cameras,
         )
-        optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(steps):
-            pick = torch.randint(0, len(rows), (min(batch_size, len(rows)),), generator=generator)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
+        for _ in range(budget.steps):
+            pick = torch.randint(0, len(rows), (min(budget.batch_size, len(rows)),), generator=generator)
             loss = head(before[pick], after[pick], torch.ones(len(pick), dtype=torch.int64)).loss(actions[pick]).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -1,6 +1,7 @@
 """Masked prediction on held-out clips, by mask kind, beside what the visible features alone would answer."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,15 @@ def evaluate_masked(
     """L1 error of predicted features at hidden tokens of held-out clips; targets are the model's own layer-normed
     features of the whole clip.
 
-    Floors: the mean feature over the held-out clips; for the future mask the last visible feature at that place; for
-    tube masks the nearest visible feature in space at that time. The floors' features too are taken from the encoding
-    of the whole clip, so they know more than the prediction does. A shrunken target would beat any floor, so the
-    effective rank of the targets is part of the report. TwoRoom is also reported for patches with the agent alone.
+    Floors: the mean feature over the held-out clips; `nearest_visible`, for the future mask the last visible feature at
+    that place and for tube masks the nearest visible feature in space at that time, as encoded from the visible tokens
+    alone; and `nearest_visible_full_clip`, the same with features encoded from the whole clip, which have looked at
+    what is hidden and so know more than any prediction. A shrunken target would beat any floor, so the effective rank
+    of the targets is part of the report. TwoRoom is also reported for patches with the agent alone.
 
     Returns:
         a report for JSON; `metrics.error` by kind, `floors.*` in the same form, `ci95.margin_over_*` bootstrapped
-        over clips.
+        over stretches of an episode as long as a clip.
 
     Raises:
         DataError: if nothing is held out.
@@ -53,6 +55,7 @@ def evaluate_masked(
     tokens = []
     for part in np.array_split(ids, max(1, len(ids) // batch)):
         clips = loader.clips(part)
+        stretch = clips.episode.numpy() * 1_000_000 + clips.frame[:, 0].numpy() // index.span
         agent = _agent_patches(data, clips.episode.numpy(), clips.frame.numpy(), model)
         for images in model.images(clips.frames).values():
             images = images[:, : steps * model.config.encoder.tubelet]
@@ -60,14 +63,10 @@ def evaluate_masked(
             tokens.append(features)
             for kind in MASK_KINDS:
                 mask = sample_mask(kind, len(images), grid, generator)
-                rows.append(_compare(model, images, features, mask, grid, agent, clips.episode.numpy()))
+                rows.append(_compare(model, images, features, mask, agent, stretch))
     every = torch.cat(tokens)
     mean = every.mean((0, 1))
-    report: dict[str, Any] = {
-        "metrics": {"error": {}},
-        "floors": {"mean_feature": {"error": {}}, "nearest_visible": {"error": {}}},
-        "ci95": {},
-    }
+    report: dict[str, Any] = {"metrics": {}, "floors": {}, "ci95": {}}
     for kind in MASK_KINDS:
         _summarise(report, kind, [row for row in rows if row.kind == kind], mean, seed)
     sample = every.flatten(0, 1)
@@ -85,20 +84,15 @@ def evaluate_masked(
     }
 
 
+@dataclass
 class _Rows:
-    """One batch under one mask: per clip and hidden token, errors of prediction and of the nearest visible feature."""
+    """One batch under one mask: errors (b, m) of the prediction and of each floor at the hidden tokens."""
 
-    def __init__(
-        self, kind: str, model: Tensor, nearest: Tensor, target: Tensor, agent: Tensor | None, owner: Any
-    ) -> None:
-        self.kind, self.model, self.nearest, self.target, self.agent, self.owner = (
-            kind,
-            model,
-            nearest,
-            target,
-            agent,
-            owner,
-        )
+    kind: str
+    errors: dict[str, Float[Tensor, "b m"]]
+    target: Float[Tensor, "b m d"]
+    agent: Bool[Tensor, "b m"] | None
+    stretch: Int[np.ndarray, "b"]  # clips of one stretch of an episode overlap, and are one block of the bootstrap
 
 
 def _compare(
@@ -106,23 +100,19 @@ def _compare(
     images: Float[Tensor, "b t c h w"],
     features: Float[Tensor, "b n d"],
     mask: Mask,
-    grid: tuple[int, int, int],
     agent: Bool[Tensor, "b n"] | None,
-    owner: Int[np.ndarray, "b"],
+    stretch: Int[np.ndarray, "b"],
 ) -> _Rows:
     target = take_tokens(features, mask.target)
-    predicted = model.predictor(model.encoder(images, mask.visible), mask.visible, mask.target, mask.kind)
-    nearest = take_tokens(
-        features, mask.visible.gather(1, nearest_visible(mask.visible, mask.target, mask.kind, grid[1:]))
-    )
-    return _Rows(
-        mask.kind,
-        (predicted - target).abs().mean(-1),
-        (nearest - target).abs().mean(-1),
-        target,
-        None if agent is None else agent.gather(1, mask.target),
-        owner,
-    )
+    seen = model.encoder(images, mask.visible)
+    nearest = nearest_visible(mask.visible, mask.target, mask.kind, model.config.encoder.grid)
+    answers = {
+        "model": model.predictor(seen, mask.visible, mask.target, mask.kind),
+        "nearest_visible": take_tokens(_normed(seen), nearest),
+        "nearest_visible_full_clip": take_tokens(features, mask.visible.gather(1, nearest)),
+    }
+    errors = {name: (answer - target).abs().mean(-1) for name, answer in answers.items()}
+    return _Rows(mask.kind, errors, target, None if agent is None else agent.gather(1, mask.target), stretch)
 
 
 def _agent_patches(data: OpenData, episodes: Any, frames: Any, model: WorldModel) -> Bool[Tensor, "b n"] | None:
@@ -140,28 +130,25 @@ def _agent_patches(data: OpenData, episodes: Any, frames: Any, model: WorldModel
 
 
 def _summarise(report: dict[str, Any], kind: str, rows: list[_Rows], mean: Tensor, seed: int) -> None:
-    errors = {
-        "model": [row.model for row in rows],
-        "nearest_visible": [row.nearest for row in rows],
-        "mean_feature": [(row.target - mean).abs().mean(-1) for row in rows],
-    }
+    errors = {name: [row.errors[name] for row in rows] for name in rows[0].errors}
+    errors["mean_feature"] = [(row.target - mean).abs().mean(-1) for row in rows]
     per_clip = {name: np.concatenate([part.mean(1).numpy() for part in parts]) for name, parts in errors.items()}
-    _section(report, "model")["error"][kind] = float(per_clip["model"].mean())
-    for floor in ("nearest_visible", "mean_feature"):
-        _section(report, floor)["error"][kind] = float(per_clip[floor].mean())
-        found = block_bootstrap(per_clip[floor] - per_clip["model"], np.arange(len(per_clip["model"])), seed=seed)
-        report["ci95"].setdefault(f"margin_over_{floor}", {})[kind] = [found.low, found.high]
+    blocks = np.concatenate([row.stretch for row in rows])
+    for name, values in per_clip.items():
+        _section(report, name).setdefault("error", {})[kind] = float(values.mean())
+        if name != "model" and len(np.unique(blocks)) > 1:
+            found = block_bootstrap(values - per_clip["model"], blocks, seed=seed)
+            report["ci95"].setdefault(f"margin_over_{name}", {})[kind] = [found.low, found.high]
     if rows[0].agent is None:
         return
     for name, parts in errors.items():
-        section = _section(report, name)
         for label, wanted in (("agent", True), ("rest", False)):
-            values = [part[row.agent == wanted] for part, row in zip(parts, rows, strict=True) if row.agent is not None]
-            section.setdefault(f"error_{label}", {})[kind] = float(torch.cat(values).mean())
+            chosen = [part[row.agent == wanted] for part, row in zip(parts, rows, strict=True) if row.agent is not None]
+            _section(report, name).setdefault(f"error_{label}", {})[kind] = float(torch.cat(chosen).mean())
 
 
 def _section(report: dict[str, Any], name: str) -> dict[str, Any]:
-    section: dict[str, Any] = report["metrics"] if name == "model" else report["floors"][name]
+    section: dict[str, Any] = report["metrics"] if name == "model" else report["floors"].setdefault(name, {})
     return section
 
 

@@ -79,6 +79,7 @@ def evaluate_planning(
         raise ConfigError(f"evaluate_planning: found seeds {seeds} and history {history}, expected at least 1 of each")
     config, codec = env_config(protocol), _codec(model)
     tasks = [make_tasks(protocol, episodes, seed).to(device) for seed in range(seeds)]
+    blocks = -(-protocol.budget // codec.block)
 
     def controller(planned: PlanningModel, seed: int) -> MPC:
         streams = [decision_seed(seed, task) for task in range(episodes)]
@@ -91,11 +92,12 @@ def evaluate_planning(
             controller(planned, seed),
             render(some.goal, some.wall_x, some.door_y, config),
             history=history,
+            budget=blocks,
         )
 
     def simulated(some: Tasks, seed: int) -> OracleAgent:
         simulator = OracleModel(codec, config)
-        return OracleAgent(simulator, controller(simulator, seed), some.goal)
+        return OracleAgent(simulator, controller(simulator, seed), some.goal, budget=blocks)
 
     def uniform(some: Tasks, seed: int) -> RandomAgent:
         streams = [decision_seed(seed, task) for task in range(episodes)]

@@ -50,20 +50,22 @@ class Decisions:
 
 
 class _PlanExecutor:
-    """Plans every `execute` blocks and hands out one decoded block at a time."""
+    """Plans every `execute` blocks, never beyond the budget (in blocks), and hands out one block at a time."""
 
-    def __init__(self, mpc: MPC, codec: ActionCodec) -> None:
-        self.mpc, self.codec, self.decisions = mpc, codec, Decisions()
+    def __init__(self, mpc: MPC, codec: ActionCodec, budget: int | None) -> None:
+        self.mpc, self.codec, self.left, self.decisions = mpc, codec, budget, Decisions()
         self._queue: list[Float[Tensor, "n a"]] = []
 
     def next_block(self, context: Any, goal: Any, began: float) -> Float[Tensor, "n a"]:
         """The next model action. `context` is a function, called only when it is time to plan."""
         if not self._queue:
-            plan = self.mpc.plan(context(), goal)
+            plan = self.mpc.plan(context(), goal, left=self.left)
             self._queue = list(torch.unbind(plan.actions[:, : self.mpc.execute], dim=1))
             self.decisions.evaluations.append(plan.evaluations)
             plan.cost.sum().item()  # waits for the device, so that the clock tells the truth
             self.decisions.seconds.append(time.perf_counter() - began)
+        if self.left is not None:
+            self.left -= 1
         return self._queue.pop(0)
 
 
@@ -75,6 +77,7 @@ class LatentAgent:
         mpc: plans in the same model.
         goal_frames: (N, 3, H, W) uint8, the goals as pictures.
         history: the last frames (one per model step) that `encode` is given, with the model actions between them.
+        budget: model steps until the tasks end; plans never look beyond it.
     """
 
     observes: Literal["frames"] = "frames"
@@ -87,9 +90,10 @@ class LatentAgent:
         goal_frames: UInt8[Tensor, "n c h w"],
         *,
         history: int = 1,
+        budget: int | None = None,
     ) -> None:
         self.model, self.codec, self.history = model, codec, history
-        self._executor = _PlanExecutor(mpc, codec)
+        self._executor = _PlanExecutor(mpc, codec, budget)
         self._frames: list[Tensor] = []
         self._actions: list[Tensor] = []
         began = time.perf_counter()
@@ -121,9 +125,9 @@ class OracleAgent:
 
     observes: Literal["state"] = "state"
 
-    def __init__(self, model: OracleModel, mpc: MPC, goal: Float[Tensor, "n 2"]) -> None:
+    def __init__(self, model: OracleModel, mpc: MPC, goal: Float[Tensor, "n 2"], *, budget: int | None = None) -> None:
         self.model, self._goal = model, model.goal(goal)
-        self._executor = _PlanExecutor(mpc, model.codec)
+        self._executor = _PlanExecutor(mpc, model.codec, budget)
 
     @property
     def decisions(self) -> Decisions:

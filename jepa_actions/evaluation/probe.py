@@ -22,7 +22,7 @@ class LinearProbe:
         x = z.flatten(1).double()
         self.mean, self.offset = x.mean(0), positions.double().mean(0)
         x, y = x - self.mean, positions.double() - self.offset
-        scale = ridge * len(x) * x.var()
+        scale = (ridge * len(x) * x.var()).clamp_min(1e-9)  # a collapsed encoder gets the mean, not an error
         self.weight = torch.linalg.solve(x.T @ x + scale * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
 
     def __call__(self, z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b 2"]:
@@ -30,16 +30,16 @@ class LinearProbe:
         return out
 
 
-def fit_probe(model: WorldModel, data: OpenData, *, limit: int = 6000, seed: int = 0) -> LinearProbe:
+def fit_probe(model: WorldModel, data: OpenData, *, limit: int = 4000, seed: int = 0) -> LinearProbe:
     """A probe fitted on training episodes. Raises DataError where the data set has no true positions."""
-    train = encode_clips(model, data.dataset, data.train, frames=2, limit=limit, seed=seed)
+    train = encode_clips(model, data.dataset, data.train, frames=1, limit=limit, seed=seed)
     if train.positions is None:
         raise DataError(f"{data.dataset.name}: a position probe needs a simulator's true positions (env:two_room)")
     return LinearProbe(train.z[:, 0], train.positions[:, 0])
 
 
 def evaluate_probe(
-    model: WorldModel, data: OpenData, *, untrained: WorldModel | None = None, limit: int = 4000, seed: int = 0
+    model: WorldModel, data: OpenData, *, untrained: WorldModel | None = None, limit: int = 3000, seed: int = 0
 ) -> dict[str, Any]:
     """Root mean squared error per axis of the probe on held-out episodes, in px.
 
@@ -52,7 +52,7 @@ def evaluate_probe(
     scores = {"model": _errors(model, data, limit, seed)}
     if untrained is not None:
         scores["untrained"] = _errors(untrained, data, limit, seed)
-    actual = encode_clips(model, data.heldout_dataset, data.heldout, frames=2, limit=limit, seed=seed).positions
+    actual = encode_clips(model, data.heldout_dataset, data.heldout, frames=1, limit=limit, seed=seed).positions
     assert actual is not None
     scores["mean"] = actual[:, 0].double().std(0, correction=0).numpy()
     reports = {name: _report(errors) for name, errors in scores.items()}
@@ -70,7 +70,7 @@ def evaluate_probe(
 
 def _errors(model: WorldModel, data: OpenData, limit: int, seed: int) -> Float[np.ndarray, "2"]:
     probe = fit_probe(model, data, seed=seed)
-    test = encode_clips(model, data.heldout_dataset, data.heldout, frames=2, limit=limit, seed=seed)
+    test = encode_clips(model, data.heldout_dataset, data.heldout, frames=1, limit=limit, seed=seed)
     assert test.positions is not None
     difference = probe(test.z[:, 0]) - test.positions[:, 0]
     errors: np.ndarray = difference.square().mean(0).sqrt().numpy()

@@ -65,15 +65,23 @@ class MPC:
         if self._next is not None:
             self._next = self._next.masked_fill(mask.to(self._next.device)[:, None, None], 0.0)
 
-    def plan(self, context: Any, goal: Any) -> Plan:
-        """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`."""
+    def plan(self, context: Any, goal: Any, *, left: int | None = None) -> Plan:
+        """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`.
+
+        Args:
+            left: model steps until the episode ends, where that is known. No plan looks further: a plan that may
+                always arrive `horizon` steps from now need never arrive.
+        """
+        horizon = self.horizon if left is None else max(1, min(self.horizon, left))
+        initial = None if self._next is None else self._next[:, :horizon]
         seeds = [decision_seed(seed, n) for seed, n in zip(self.seeds, self._decisions, strict=True)]
-        problem = Problem(self.model, context, goal, self.cost, self.horizon, seeds, self._next, self.device)
+        problem = Problem(self.model, context, goal, self.cost, horizon, seeds, initial, self.device)
         plan = self.planner(problem)
         self._decisions = [n + 1 for n in self._decisions]
         if self.warm_start:
-            left = plan.actions[:, self.execute :]
-            self._next = torch.cat([left, torch.zeros_like(plan.actions[:, : self.execute])], dim=1)
+            rest = plan.actions[:, self.execute :]
+            zeros = plan.actions.new_zeros(len(seeds), self.horizon - rest.shape[1], plan.actions.shape[2])
+            self._next = torch.cat([rest, zeros], dim=1)
         return plan
 
 
