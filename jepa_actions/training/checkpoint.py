@@ -65,8 +65,8 @@ def load_checkpoint(
         state = json.loads((folder / "state.json").read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / 'state.json'}: missing or damaged ({error})") from error
-    if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{folder / 'state.json'}: expected version {STATE_VERSION}")
+    if not isinstance(state, dict) or state.get("version") != STATE_VERSION or not {"step", "config"} <= set(state):
+        raise CheckpointError(f"{folder / 'state.json'}: expected version {STATE_VERSION} with step and config")
     changed = _differences(state["config"], json.loads(json.dumps(asdict(config))))
     if changed:
         raise CheckpointError(f"{folder}: the recipe has changed since this checkpoint: {'; '.join(changed)}")

@@ -1,6 +1,7 @@
 """The one training loop: every recipe is data, a model and a weighted list of objectives for it."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -86,7 +87,12 @@ class TrainingModule(nn.Module):
             logs.update(self._meters(views))
         return total, logs
 
+    @torch.no_grad()
     def _meters(self, views: Views) -> dict[str, Tensor]:
+        if "z" not in views.__dict__:  # no objective used z: measuring it must not move the pooler's running statistics
+            self.model.pooler.eval()
+            _ = views.z
+            self.model.pooler.train(self.training)
         meters = {f"z/{key}": value for key, value in spread(views.z.detach().flatten(0, -2)).items()}
         if views.target is not None and "masked" in self.terms:
             tokens = views.target_tokens(views.clips[:8]).flatten(0, 1)
@@ -95,7 +101,11 @@ class TrainingModule(nn.Module):
 
 
 def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
-    """A new model for the recipe and its data, or the one of `init` with the recipe's codec checked against it."""
+    """A new model for the recipe and its data, with encoder, predictor and pooler of `init` where one is given.
+
+    Raises:
+        ConfigError: for an objective that needs actions where there are none, or an `init` of another architecture.
+    """
     if data.codec is None:
         for name in NEEDS_ACTIONS:
             if getattr(config.objectives, name) is not None:
@@ -104,6 +114,7 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
     if config.init is not None:
         model = WorldModel(config.model, data.codec)
         source = WorldModel.from_pretrained(config.init)
+        _check_start(source, model)
         for part in ("encoder", "predictor", "pooler"):
             getattr(model, part).load_state_dict(getattr(source, part).state_dict())
         return model
@@ -142,9 +153,6 @@ def train(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     run = Path(config.out) / config.name
-    if accelerator.is_main_process:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
     if config.tracker is not None:
         accelerator.init_trackers(config.name, config=_plain(asdict(config)))
 
@@ -166,8 +174,8 @@ def train(
     ema.target.to(accelerator.device)
     optimizer = _optimizer(model, config)
     start = load_checkpoint(run, config, model, ema, optimizer) if resume else 0
-    if not resume and accelerator.is_main_process:
-        (run / "metrics.jsonl").write_text("")
+    if accelerator.is_main_process:
+        _prepare_folder(run, config, start)
     trained = accelerator.prepare(module)
     end = optim.steps if stop_after is None else min(stop_after, optim.steps)
 
@@ -244,6 +252,38 @@ class _Meters:
         return {key.removesuffix("/total"): f"{row[key]:.3g}" for key in shown if key in row}
 
 
+def _prepare_folder(run: Path, config: TrainConfig, start: int) -> None:
+    """Write the recipe, and take away what belongs to no step before `start`: rows of steps that will be done again,
+    and, for a run that starts anew, the checkpoints of an older one, which a later resume would take for its own."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    metrics, kept = run / "metrics.jsonl", []
+    for line in metrics.read_text().splitlines() if start and metrics.is_file() else []:
+        try:
+            step = json.loads(line)["step"]
+        except json.JSONDecodeError:  # a kill while writing
+            break
+        if step > start:
+            break
+        kept.append(line + "\n")
+    metrics.write_text("".join(kept))
+    if not start:
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+
+
+def _check_start(source: WorldModel, model: WorldModel) -> None:
+    """Weights only mean the same in the same architecture; the picture size alone may differ."""
+    for part in ("encoder", "predictor", "pooler", "image"):
+        before, now = asdict(getattr(source.config, part)), asdict(getattr(model.config, part))
+        changed = [
+            f"model.{part}.{key} is {before[key]!r} there, {now[key]!r} in the recipe"
+            for key in now
+            if key != "image_size" and before[key] != now[key]
+        ]
+        if changed:
+            raise ConfigError(f"init: {'; '.join(changed)}")
+
+
 def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW without weight decay on biases, norms, tokens and embeddings; heads at `head_lr` times the rate."""
     optim = config.train
@@ -262,7 +302,7 @@ def _check_finite(loss: Tensor, logs: dict[str, Tensor], step: int, batch: Batch
     terms = [key for key, value in logs.items() if not bool(torch.isfinite(value).all())]
     clips = [f"{int(e)}:{int(f)}" for e, f in zip(batch.episode[:8], batch.frame[:8, 0], strict=True)]
     raise NonFiniteLossError(
-        f"step {step}: the loss is {float(loss)}; terms not finite: {', '.join(terms) or 'none alone'}; "
+        f"step {step}: the loss is {float(loss.detach())}; terms not finite: {', '.join(terms) or 'none alone'}; "
         f"clips (episode:first frame): {', '.join(clips)}{' ...' if batch.batch_size > 8 else ''}"
     )
 
