@@ -1,11 +1,12 @@
 """The `jepa-actions` command: the same functions as the recipes and the evaluation scripts, for the installed wheel."""
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jepa_actions.errors import ConfigError, JepaActionsError
 
@@ -63,12 +64,13 @@ def train(argv: list[str]) -> None:
 
 def evaluate(argv: list[str]) -> None:
     """`eval NAME --model M [...]`: one evaluation, its table, and its JSON report."""
-    from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, write_json
+    from jepa_actions.evaluation.planning import evaluate_planning
+    from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, untrained_like, write_json
     from jepa_actions.models import WorldModel
     from jepa_actions.planning import CEMConfig
     from jepa_actions.training import use_all_cores
 
-    parser = argparse.ArgumentParser(prog="jepa-actions eval", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions eval")
     parser.add_argument("name", choices=EVALUATIONS)
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:two_room; default: the recipe's")
@@ -83,18 +85,22 @@ def evaluate(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
-    config, data = data_of(model, options.data)
-    planner = CEMConfig(samples=options.samples, elites=options.elites, iterations=options.iterations)
-    reports = evaluate_all(
-        model,
-        config,
-        data,
-        [options.name],
-        protocol=options.protocol,
-        episodes=options.episodes,
-        seeds=options.seeds,
-        planner=planner,
-    )
+    if options.name == "planning":  # needs a protocol and no recording
+        if options.data is not None:
+            raise ConfigError("command line: --data is not for planning, which plays the tasks of a --protocol")
+        planner = CEMConfig(samples=options.samples, elites=options.elites, iterations=options.iterations)
+        reports = {
+            "planning": evaluate_planning(
+                model,
+                options.protocol,
+                episodes=options.episodes,
+                seeds=options.seeds,
+                planner=planner,
+                untrained=untrained_like(model),
+            )
+        }
+    else:
+        reports = evaluate_all(model, *data_of(model, options.data), [options.name])
     print(table(reports))
     if options.json:
         write_json(reports[options.name], options.json)
@@ -104,7 +110,7 @@ def demo(argv: list[str]) -> None:
     """`demo [--preset laptop|gpu] [--out DIR] [--steps N]`: train on TwoRoom, plan in it, write a report and a page."""
     from jepa_actions.evaluation.demo import PRESETS, run_demo
 
-    parser = argparse.ArgumentParser(prog="jepa-actions demo", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions demo")
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     parser.add_argument("--out", default="runs/demo")
     parser.add_argument("--steps", type=int, help="training steps; default: the recipe's")
@@ -119,7 +125,7 @@ def plan(argv: list[str]) -> None:
     from jepa_actions.evaluation.plan import read_pictures
     from jepa_actions.models import WorldModel
 
-    parser = argparse.ArgumentParser(prog="jepa-actions plan", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions plan")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--frame", required=True, action="append", help="the present image; CAMERA=FILE for several")
     parser.add_argument("--goal", required=True, action="append", help="the goal image; CAMERA=FILE for several")
@@ -137,7 +143,7 @@ def info(argv: list[str]) -> None:
     from jepa_actions.models import WorldModel
     from jepa_actions.models.serialize import read_config
 
-    parser = argparse.ArgumentParser(prog="jepa-actions info", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions info")
     parser.add_argument("model", help="a model folder or a Hub id")
     folder = resolve_folder(parser.parse_args(argv).model)
     config = read_config(folder)
@@ -152,7 +158,7 @@ def push(argv: list[str]) -> None:
     from jepa_actions.hub import push_folder
     from jepa_actions.models import WorldModel
 
-    parser = argparse.ArgumentParser(prog="jepa-actions push", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions push")
     parser.add_argument("folder")
     parser.add_argument("repo_id")
     parser.add_argument("--private", action="store_true")
@@ -166,13 +172,26 @@ def pull(argv: list[str]) -> None:
     from jepa_actions.hub import resolve_folder
     from jepa_actions.models import WorldModel
 
-    parser = argparse.ArgumentParser(prog="jepa-actions pull", allow_abbrev=False)
+    parser = _Parser(prog="jepa-actions pull")
     parser.add_argument("repo_id")
     parser.add_argument("--revision")
     options = parser.parse_args(argv)
     folder = resolve_folder(options.repo_id, options.revision)
     WorldModel.from_pretrained(folder)
     print(folder)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options of one command; a mistake is one line, as everywhere, not a page of usage."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog=prog, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()
+        near = difflib.get_close_matches(unknown[0], known, 1) if message.startswith("unrecognized") else []
+        raise ConfigError(f"{self.prog}: {message}{f', did you mean {near[0]}?' if near else ''}")
 
 
 def _with_recipe_path(argv: list[str]) -> list[str]:

@@ -67,13 +67,16 @@ def _named(model: WorldModel, picture: Tensor | dict[str, Tensor]) -> dict[str, 
 
 def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Tensor, "c h w"]]:
     """One RGB picture per camera of the model, uint8, exactly of the model's size."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     cameras = model.config.cameras
     named: dict[str, str] = {}
     for item in files:
         camera, _, file = item.rpartition("=") if not Path(item).exists() else (cameras[0], "", item)
-        named[camera or cameras[0]] = file
+        camera = camera or cameras[0]
+        if camera in named:
+            raise ShapeError(f"pictures: camera {camera!r} is given twice, {named[camera]} and {file}")
+        named[camera] = file
     if set(named) != set(cameras):
         raise ShapeError(f"pictures: expected one for each camera ({', '.join(cameras)}), found {', '.join(named)}")
     height, width = model.config.encoder.image_size
@@ -82,7 +85,7 @@ def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Te
         try:
             with Image.open(file) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             raise DataError(f"{file}: not a picture that can be read ({error})") from error
         if pixels.shape[:2] != (height, width):
             raise ShapeError(f"{file}: expected {height}x{width} pixels, found {pixels.shape[0]}x{pixels.shape[1]}")

@@ -33,7 +33,7 @@ def data_of(model: WorldModel, path: str | None = None) -> tuple[DataConfig, Ope
         ConfigError: if the model carries no recipe.
     """
     recipe = model.extra.get("recipe")
-    if recipe is None:
+    if not isinstance(recipe, dict) or "data" not in recipe:
         raise ConfigError("this model's config.json carries no recipe (extra.recipe), so its split is not known")
     config = decode(DataConfig, recipe["data"], "config.json: extra.recipe.data")
     if path is not None:
@@ -103,10 +103,13 @@ def table(reports: dict[str, Any]) -> str:
 
 
 def write_json(report: dict[str, Any], path: str | Path) -> None:
-    """Write a report where asked, folders made as needed."""
+    """Write a report where asked, folders made as needed. Raises ConfigError where that cannot be."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}") from error
 
 
 def _flat(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
