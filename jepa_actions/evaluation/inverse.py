@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jepa_actions.errors import DataError
-from jepa_actions.evaluation.heads import fit_head
+from jepa_actions.evaluation.heads import FitBudget, fit_head
 from jepa_actions.evaluation.latents import Encoded, encode_clips
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import block_bootstrap
@@ -44,11 +44,11 @@ def evaluate_inverse(
     model: WorldModel,
     data: OpenData,
     *,
-    train_limit: int = 6000,
-    limit: int = 4000,
+    train_limit: int = 5000,
+    limit: int = 3000,
     seed: int = 0,
     block_rows: int = 10,
-    head_steps: int = 1500,
+    budget: FitBudget | None = None,
 ) -> dict[str, Any]:
     """R2 of the block's mean action from two frames, on held-out stretches.
 
@@ -82,16 +82,16 @@ def evaluate_inverse(
     predictions = {
         "model": predict(model, head, now, after),
         "mean": np.repeat(_raw(model, train).mean(0, keepdims=True), len(actual), 0),
-        "episode_mean": _episode_means(model, train, test.episode[known]),
+        "episode_mean": _episode_means(model, train, test.episode[known], same=data.heldout_dataset is data.dataset),
         "shuffled_pairs": predict(model, head, now, after[shuffle]),
     }
     views = {"z_now": (1, 1), "z_next": (2, 2), "past": (0, 1), "pair_refit": (1, 2)}
     states = (before, now, after)
     for name, (one, two) in views.items():
-        fresh = _fit(model, train, train.z[:, one], train.z[:, two], head_steps, seed)
+        fresh = _fit(model, train, train.z[:, one], train.z[:, two], budget, seed)
         predictions[name] = predict(model, fresh, states[one], states[two])
     if train.positions is not None and test.positions is not None:
-        fresh = _fit(model, train, _truth(train, 1), _truth(train, 2), 2 * head_steps, seed, truth=True)
+        fresh = _fit(model, train, _truth(train, 1), _truth(train, 2), budget, seed, truth=True)
         rows = torch.from_numpy(known)
         predictions["true_state"] = predict(model, fresh, _truth(test, 1)[rows], _truth(test, 2)[rows])
 
@@ -152,7 +152,14 @@ def _intervals(
 
 
 def _fit(
-    model: WorldModel, train: Encoded, one: Tensor, two: Tensor, steps: int, seed: int, *, truth: bool = False
+    model: WorldModel,
+    train: Encoded,
+    one: Tensor,
+    two: Tensor,
+    budget: FitBudget | None,
+    seed: int,
+    *,
+    truth: bool = False,
 ) -> InverseHead:
     assert model.codec is not None
     config = model.config.inverse
@@ -165,7 +172,7 @@ def _fit(
         two,
         train.actions[:, 1],
         train.known[:, 1],
-        steps=steps,
+        budget=budget,
         seed=seed,
         grid=model.config.encoder.grid,
         cameras=len(model.config.cameras),
@@ -186,11 +193,14 @@ def _raw(model: WorldModel, encoded: Encoded) -> Float[np.ndarray, "c r"]:
     return rows
 
 
-def _episode_means(model: WorldModel, train: Encoded, episodes: np.ndarray) -> Float[np.ndarray, "b r"]:
-    """The mean action of the training part of each row's episode; the overall mean where it has none."""
+def _episode_means(model: WorldModel, train: Encoded, episodes: np.ndarray, *, same: bool) -> Float[np.ndarray, "b r"]:
+    """The mean action of the training part of each row's episode; the overall mean where it has none.
+
+    Without `same` the held-out episodes are another data set's: equal numbers are different episodes.
+    """
     raw = _raw(model, train)
     owner = train.episode[train.known[:, 1].numpy()]
-    means = {int(e): raw[owner == e].mean(0) for e in np.unique(owner)}
+    means = {int(e): raw[owner == e].mean(0) for e in np.unique(owner)} if same else {}
     overall = raw.mean(0)
     return np.stack([means.get(int(e), overall) for e in episodes])
 
