@@ -1,6 +1,7 @@
 """The demo: train the laptop recipe on TwoRoom, evaluate it, and write a report and a page."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ REFERENCE_GFLOPS = 80.0
 EVALUATION_SECONDS = 90.0
 
 
-def run_demo(out: Path, *, preset: str = "laptop", steps: int | None = None, episodes: int = 100) -> dict[str, Any]:
+def run_demo(
+    out: Path,
+    *,
+    preset: str = "laptop",
+    steps: int | None = None,
+    episodes: int = 100,
+    options: Sequence[str] = (),
+) -> dict[str, Any]:
     """Train, evaluate and show; writes `out/report.json` and `out/report.html`.
 
     Args:
@@ -27,6 +35,7 @@ def run_demo(out: Path, *, preset: str = "laptop", steps: int | None = None, epi
         preset: `laptop` for a CPU, `gpu` for the recipe's larger section.
         steps: training steps; the recipe's where None.
         episodes: planning tasks.
+        options: more options of the recipe, such as `["--data.env.episodes", "40"]`.
 
     Returns:
         the report: one entry per evaluation, and `seconds`.
@@ -36,7 +45,7 @@ def run_demo(out: Path, *, preset: str = "laptop", steps: int | None = None, epi
     argv = ["--config", str(recipe_path("vjepa/two_room")), "--name", out.name, "--out", str(out.parent)]
     if preset != "laptop":
         argv += ["--preset", preset]
-    config = load_config(TrainConfig, argv, prog="jepa-actions demo")
+    config = load_config(TrainConfig, [*argv, *options], prog="jepa-actions demo")
     if steps is not None:
         config = replace(config, train=replace(config.train, steps=steps))
     print(f"jepa-actions demo: {config.train.steps} training steps on {threads} threads, then the evaluations.")

@@ -193,7 +193,7 @@ def _curves(metrics: Path) -> "Figure":
         axis.plot(*zip(*points, strict=True), color=BLUE)
         axis.set_title(key.removesuffix("/total"), fontsize=9)
         axis.tick_params(labelsize=7)
-        if key.endswith("/total"):
+        if key.endswith("/total") and min(value for _, value in points) > 0:  # a likelihood's loss may be negative
             axis.set_yscale("log")
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
