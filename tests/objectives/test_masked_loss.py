@@ -5,6 +5,8 @@ from tiny_world import tiny_batch, tiny_world
 from jepa_actions.errors import ConfigError, ShapeError
 from jepa_actions.models import MASK_KINDS, EncoderConfig, sample_mask, take_tokens
 from jepa_actions.objectives import Masked, MaskedConfig, Views
+from jepa_actions.objectives.anti_collapse import vicreg
+from jepa_actions.objectives.augment import AugmentConfig
 from jepa_actions.training import Ema
 
 
@@ -91,3 +93,29 @@ def test_a_clip_without_a_second_step_has_no_future():
 def test_a_clip_shorter_than_a_tubelet_is_one_line():
     with pytest.raises(ShapeError, match="0 frames do not fill tubelets of 4"):
         run(tiny_world(encoder=EncoderConfig((16, 16), 4, 4, 24, 1, 2)), tiny_batch(t=3))
+
+
+def test_spread_adds_variance_and_covariance_of_the_visible_tokens():
+    model, batch = tiny_world(), tiny_batch(b=6)
+    plain, logs = run(model, batch)
+    spread, spread_logs = run(model, batch, spread=2.0)
+    assert {kind: spread_logs[kind] for kind in MASK_KINDS} == {kind: logs[kind] for kind in MASK_KINDS}
+    added = []
+    generator = torch.Generator().manual_seed(0)
+    images = model.images(batch.frames)["image"]
+    for i, kind in enumerate(MASK_KINDS):
+        mask = sample_mask(kind, 2, (4, 4, 4), generator)
+        tokens = model.encoder(images[i::3], mask.visible).detach()
+        hinge, cov = vicreg(torch.nn.functional.layer_norm(tokens, (24,)).flatten(0, 1), 1.0)
+        torch.testing.assert_close(spread_logs[f"{kind}_hinge"], hinge)
+        added.append(2.0 * (hinge + cov))
+    torch.testing.assert_close((spread - plain).detach(), torch.stack(added).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_clips_are_augmented_before_either_encoder_sees_them():
+    model, batch = tiny_world(), tiny_batch(b=6)
+    plain, turned = (encoded(model, batch, augment=AugmentConfig(mirror=mirror)) for mirror in (False, True))
+    clips, mirrored = (torch.stack([c for kind in zip(*s, strict=True) for c in kind]) for s in (plain, turned))
+    flips = [torch.equal(one, two.flip(-1)) for one, two in zip(mirrored, clips, strict=True)]
+    assert any(flips)
+    assert all(flip or torch.equal(a, b) for flip, a, b in zip(flips, mirrored, clips, strict=True))
