@@ -15,7 +15,7 @@ from jepa_actions.resources import recipe_path
 from jepa_actions.training import TrainConfig, train, use_all_cores
 
 PRESETS = ("laptop", "gpu")
-REFERENCE_STEPS_PER_SECOND = {"laptop": 6.0}  # on two cores that multiply float32 matrices at REFERENCE_GFLOPS
+REFERENCE_STEPS_PER_SECOND = {"laptop": 5.0}  # on two cores that multiply float32 matrices at REFERENCE_GFLOPS
 REFERENCE_GFLOPS = 80.0
 EVALUATION_SECONDS = 90.0
 

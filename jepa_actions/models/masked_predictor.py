@@ -19,7 +19,7 @@ class PredictorConfig:
     width: int = 48
     depth: int = 2
     heads: int = 4
-    residual: bool = False  # True predicts the change from the nearest visible token; V-JEPA 2 predicts the whole
+    residual: bool = False  # True starts from the nearest visible token, as far as it is believed; V-JEPA 2 does not
 
 
 class MaskedPredictor(nn.Module):
@@ -38,6 +38,8 @@ class MaskedPredictor(nn.Module):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
         init_transformer(self.blocks)
+        if config.residual:
+            self.trust = nn.Linear(config.width, 1)
         self._tables: dict[tuple[int, torch.device], Rotary] = {}
 
     def forward(
@@ -58,10 +60,12 @@ class MaskedPredictor(nn.Module):
         rotary = self._rotary(steps, tokens.device).take(torch.cat([visible, target], dim=1))
         for block in self.blocks:
             x = block(x, rotary)
-        out: Tensor = self.predictor_proj(self.norm(x[:, visible.shape[1] :]))
+        x = self.norm(x[:, visible.shape[1] :])
+        out: Tensor = self.predictor_proj(x)
         if self.config.residual:
             nearest = nearest_visible(visible, target, kind, self.grid)
-            out = out + F.layer_norm(take_tokens(tokens, nearest), tokens.shape[-1:])
+            gate = torch.sigmoid(self.trust(x))  # how far the nearest one is to be believed
+            out = out + gate * F.layer_norm(take_tokens(tokens, nearest), tokens.shape[-1:])
         return out
 
     def _rotary(self, steps: int, device: torch.device) -> Rotary:
