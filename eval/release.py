@@ -53,7 +53,8 @@ def card(model: WorldModel, reports: dict[str, Any]) -> str:
         r = reports[name]
         low, high = r["ci95"]["success_rate"]
         rows.append(
-            f"| `two_room/{name}`, {r['episodes']} tasks | {r['metrics']['success_rate']:.3f} [{low:.3f}, {high:.3f}] | "
+            f"| `two_room/{name}`, {r['episodes']} tasks "
+            f"| {r['metrics']['success_rate']:.3f} [{low:.3f}, {high:.3f}] | "
             f"{r['metrics']['success_rate_end']:.3f} | {r['floors']['random']['success_rate']:.3f} | "
             f"{r['floors']['zero']['success_rate']:.3f} | {r['floors']['untrained']['success_rate']:.3f} | "
             f"{r['oracle']['success_rate']:.3f} | {r['seconds'] / r['seeds']:.0f} s |"
@@ -68,9 +69,9 @@ tags: [world-model, jepa, inverse-dynamics, planning]
 ---
 # TwoRoom world model
 
-{count:,} parameters; masked prediction, latent dynamics and inverse dynamics on one encoder, trained jointly for {steps}
-steps on behaviour made by the library's own environment (`recipes/vjepa/two_room.yaml`, preset `release`). It sees 64x64
-pictures, imagines in latents, and never draws a pixel.
+{count:,} parameters; masked prediction, latent dynamics and inverse dynamics on one encoder, trained jointly
+for {steps} steps on behaviour made by the library's own environment (`recipes/vjepa/two_room.yaml`, preset
+`release`). It sees 64x64 pictures, imagines in latents, and never draws a pixel.
 
 ```python
 from jepa_actions import WorldModel, plan
@@ -79,23 +80,24 @@ model = WorldModel.from_pretrained("checkpoints/two_room")
 
 Scores, on layouts never trained on (`python eval/release.py`; raw rows in `eval/results/two_room_release/`):
 
-| protocol | success, ever [95 % Wilson] | at the end | random | zero | untrained encoder | oracle | planning 100 tasks |
+| protocol | success, ever [95 % Wilson] | at the end | random | zero | untrained | oracle | planning 100 tasks |
 |---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 | | model | floors |
 |---|---|---|
 | inverse head, R2 of a block's mean action | {inverse["metrics"]["r2_mean"]:.3f} | shuffled pairs \
-{inverse["floors"]["shuffled_pairs"]["r2_mean"]:.2f}, past frames {inverse["floors"]["past"]["r2_mean"]:.2f}, one frame \
-{inverse["floors"]["z_now"]["r2_mean"]:.2f}; a head on the true state has {inverse["references"]["true_state"]["r2_mean"]:.3f} |
+{inverse["floors"]["shuffled_pairs"]["r2_mean"]:.2f}, past frames {inverse["floors"]["past"]["r2_mean"]:.2f}, \
+one frame {inverse["floors"]["z_now"]["r2_mean"]:.2f}; a head on the true state has \
+{inverse["references"]["true_state"]["r2_mean"]:.3f} |
 | linear position probe, px per axis | {probe["metrics"]["rmse_px_mean"]:.2f} | untrained \
 {probe["floors"]["untrained"]["rmse_px_mean"]:.1f}, mean {probe["floors"]["mean"]["rmse_px_mean"]:.1f} |
 | rollout of 8 model steps, px | {rollout["metrics"]["px_error"]["8"]:.2f} | copy last \
 {rollout["floors"]["copy_last"]["px_error"]["8"]:.1f}, shuffled actions \
 {rollout["floors"]["shuffled_actions"]["px_error"]["8"]:.1f} |
 
-Known limits: the planner's cost is the straight distance between latents, which does not see that the way to the other room
-leads through the door; `cross_room` shows it, for the oracle too. The world is one toy geometry.
+Known limits: the planner's cost is the straight distance between latents, which does not see that the way to the
+other room leads through the door; `cross_room` shows it, for the oracle too. The world is one toy geometry.
 """
 
 
