@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from jepa_actions.data import ActionCodec
 from jepa_actions.errors import CheckpointError, JepaActionsError
+from jepa_actions.hub import resolve_folder
 from jepa_actions.models.world_model import WorldModel, WorldModelConfig
 
 FORMAT_VERSION = 1
@@ -88,7 +89,7 @@ def load_model(folder: str | Path) -> WorldModel:
     """
     path = Path(folder)
     if not path.is_dir():
-        path = _from_hub(str(folder))
+        path = resolve_folder(folder)
     config = read_config(path)
     where = f"{path / 'config.json'}: "
     model_config = decode(WorldModelConfig, config["model"], where + "model")
@@ -178,16 +179,3 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint in (int, str, bool) and type(value) is hint:
         return value
     raise CheckpointError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
-
-
-def _from_hub(repo_id: str) -> Path:
-    """Files of a Hub repository: only the three that a model folder has are fetched."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=["config.json", "model.safetensors", "README.md"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{repo_id}: neither a folder nor a Hub repository that can be reached ({type(error).__name__})"
-        ) from error

@@ -189,6 +189,6 @@ def test_another_size_in_the_config_is_found_in_the_weights(folder):
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="neither a folder nor a Hub repository") as caught:
+    with pytest.raises(CheckpointError, match="no such folder, and not a Hub id") as caught:
         WorldModel.from_pretrained(tmp_path / "none")
     assert "\n" not in str(caught.value)
