@@ -20,7 +20,7 @@ class FitBudget:
     weight_decay: float
 
 
-BUDGETS = {"mlp": FitBudget(1000, 256, 1e-3, 0.01), "motion": FitBudget(200, 32, 5e-3, 0.05)}
+BUDGETS = {"mlp": FitBudget(1000, 256, 1e-3, 0.01), "motion": FitBudget(150, 32, 5e-3, 0.05)}
 
 
 def fit_head(
