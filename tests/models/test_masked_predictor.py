@@ -58,11 +58,14 @@ def test_it_learns_which_token_was_where(predictor):
 
 
 @pytest.mark.parametrize("kind", MASK_KINDS)
-def test_a_residual_predictor_that_learned_nothing_copies_the_nearest_visible_feature(kind):
+def test_a_residual_predictor_starts_from_the_nearest_visible_feature_as_far_as_it_is_believed(kind):
     config = PredictorConfig(width=24, depth=1, heads=2, residual=True)
     predictor = MaskedPredictor(config, EncoderConfig(image_size=(16, 16), patch=8, width=32))
     torch.nn.init.zeros_(predictor.predictor_proj.weight)
+    torch.nn.init.zeros_(predictor.trust.weight)
     visible, target = torch.arange(8).expand(2, -1), torch.arange(8, 12).expand(2, -1)
     tokens = torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.layer_norm(tokens[:, 4:], (32,))
-    torch.testing.assert_close(predictor(tokens, visible, target, kind), expected)
+    nearest = torch.nn.functional.layer_norm(tokens[:, 4:], (32,))
+    for belief, share in ((50.0, 1.0), (0.0, 0.5), (-50.0, 0.0)):
+        torch.nn.init.constant_(predictor.trust.bias, belief)
+        torch.testing.assert_close(predictor(tokens, visible, target, kind), share * nearest)
