@@ -35,7 +35,7 @@ def main() -> None:
         "probe": evaluate_probe(model, data, untrained=floor),
         "rollout": evaluate_rollout(model, data),
         "masked": evaluate_masked(model, data, config),
-        "cross_room": evaluate_planning(model, "two_room/cross_room", seeds=options.seeds, untrained=floor),
+        "cross_room": evaluate_planning(model, "two_room/cross_room", seeds=options.seeds),
     }
     for name, report in reports.items():
         write_json(report, RESULTS / f"{name}.json")
@@ -44,6 +44,11 @@ def main() -> None:
     for name in ("offset25", "cross_room"):
         scores[name] |= {key: reports[name][key] for key in ("oracle", "ci95", "episodes", "seeds", "protocol_hash")}
     model.save_pretrained(options.out, card=card(model, reports), extra={"scores": scores})
+
+
+def _untrained(report: dict[str, Any]) -> str:
+    floor = report["floors"].get("untrained")
+    return "-" if floor is None else f"{floor['success_rate']:.3f}"
 
 
 def card(model: WorldModel, reports: dict[str, Any]) -> str:
@@ -56,7 +61,7 @@ def card(model: WorldModel, reports: dict[str, Any]) -> str:
             f"| `two_room/{name}`, {r['episodes']} tasks "
             f"| {r['metrics']['success_rate']:.3f} [{low:.3f}, {high:.3f}] | "
             f"{r['metrics']['success_rate_end']:.3f} | {r['floors']['random']['success_rate']:.3f} | "
-            f"{r['floors']['zero']['success_rate']:.3f} | {r['floors']['untrained']['success_rate']:.3f} | "
+            f"{r['floors']['zero']['success_rate']:.3f} | {_untrained(r)} | "
             f"{r['oracle']['success_rate']:.3f} | {r['seconds'] / r['seeds']:.0f} s |"
         )
     inverse, probe, rollout = reports["inverse"], reports["probe"], reports["rollout"]
