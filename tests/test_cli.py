@@ -271,7 +271,7 @@ def test_a_model_without_actions_is_one_line(fails, video_only, name, message):
         (["planning", "--model", "M", "--samples", "4", "--elites", "8"], "1 <= elites <= samples"),
         (["planning", "--model", "M", "--seeds", "0"], "seeds 0"),
         (["planning", "--model", "M", "--data", "env:two_room"], "--data is not for planning"),
-        (["probe", "--model", "no/such/folder"], "no/such/folder: neither a folder nor a Hub repository"),
+        (["probe", "--model", "no/such/folder"], "no/such/folder: no such folder, and not a Hub id"),
         (["probe", "--model", "M", "--data", "no/such/data"], "no/such/data"),
     ],
 )
