@@ -174,7 +174,8 @@ def _success_bars(planning: dict[str, Any]) -> "Figure":
     low, high = planning["ci95"]["success_rate"]
     axis.plot([low, high], ["this model"] * 2, color="black", linewidth=2)
     for name, height in zip(names, heights, strict=True):
-        axis.text(height + 0.015, name, f"{height:.2f}", va="center", fontsize=9)
+        right = max(height, high) if name == "this model" else height
+        axis.text(right + 0.015, name, f"{height:.2f}", va="center", fontsize=9)
     axis.set_xlim(0, 1.12)
     axis.set_xlabel("success rate")
     axis.spines[["top", "right"]].set_visible(False)
