@@ -80,6 +80,7 @@ for {steps} steps on behaviour made by the library's own environment (`recipes/v
 
 ```python
 from jepa_actions import WorldModel, plan
+
 model = WorldModel.from_pretrained("checkpoints/two_room")
 ```
 
