@@ -1,16 +1,20 @@
 """Building blocks on tensors alone: attention, rotary embedding, transformer block, poolers, heads, distributions."""
 
-from jepa_actions.nn.attention import attention
+from jepa_actions.nn.attention import AttentionBackend, attention, check_backend, set_attention_backend
+from jepa_actions.nn.block_causal import BlockCausal
 from jepa_actions.nn.distributions import Categorical, Distribution, Gaussian
 from jepa_actions.nn.gather import gather_rows
+from jepa_actions.nn.packed import packed_attention
 from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positions
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
 from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import Block, Mlp, SelfAttention, init_transformer
 
 __all__ = [
+    "AttentionBackend",
     "AttentivePooler",
     "Block",
+    "BlockCausal",
     "Categorical",
     "Distribution",
     "Gaussian",
@@ -21,9 +25,12 @@ __all__ = [
     "Standardise",
     "apply_rotary",
     "attention",
+    "check_backend",
     "gather_rows",
     "grid_positions",
     "init_transformer",
+    "packed_attention",
     "rotary_table",
+    "set_attention_backend",
     "sincos_positions",
 ]

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jepa_actions.nn.attention import attention
+from jepa_actions.nn.attention import AttentionBackend, attention
 from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import Mlp
 
@@ -39,6 +39,7 @@ class AttentivePooler(nn.Module):
     def __init__(self, dim: int, out_dim: int, latents: int, heads: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.heads = heads
+        self.attention_backend: AttentionBackend = "auto"
         self.queries = nn.Parameter(torch.randn(latents, dim))
         self.key_value = nn.Linear(dim, 2 * dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -52,7 +53,8 @@ class AttentivePooler(nn.Module):
         tokens = tokens + self.positions.to(tokens.dtype)
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None].expand(tokens.shape[0], -1, -1, -1)
-        pooled: Tensor = self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
+        read = attention(q, k, v, None, self.attention_backend)
+        pooled: Tensor = self.proj(read.transpose(1, 2).flatten(2))
         out: Tensor = self.standardise(self.mlp(self.norm(pooled)))
         return out
 

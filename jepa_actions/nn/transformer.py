@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_actions.nn.attention import attention
+from jepa_actions.nn.attention import AttentionBackend, attention
+from jepa_actions.nn.block_causal import BlockCausal
 from jepa_actions.nn.rotary import Rotary, apply_rotary
 
 
@@ -27,6 +28,7 @@ class SelfAttention(nn.Module):
         if dim % heads:
             raise ValueError(f"width {dim} is not a multiple of heads {heads}")
         self.heads = heads
+        self.attention_backend: AttentionBackend = "auto"  # see set_attention_backend
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -34,7 +36,7 @@ class SelfAttention(nn.Module):
         self,
         x: Float[Tensor, "b n d"],
         rotary: Rotary | None = None,
-        mask: Bool[Tensor, "*m n k"] | None = None,
+        mask: Bool[Tensor, "*m n k"] | BlockCausal | None = None,
         past: KeyValue | None = None,
     ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
         """Attend within x and to `past`; returns the output and the keys and values including those of x."""
@@ -43,7 +45,7 @@ class SelfAttention(nn.Module):
             q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         if past is not None:
             k, v = torch.cat([past.key, k], dim=2), torch.cat([past.value, v], dim=2)
-        out = attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        out = attention(q, k, v, mask, self.attention_backend).transpose(1, 2).flatten(2)
         return self.proj(out), KeyValue(k, v)
 
 
@@ -71,7 +73,10 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(
-        self, x: Float[Tensor, "b n d"], rotary: Rotary | None = None, mask: Bool[Tensor, "*m n k"] | None = None
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: Rotary | None = None,
+        mask: Bool[Tensor, "*m n k"] | BlockCausal | None = None,
     ) -> Float[Tensor, "b n d"]:
         return self.cached(x, rotary, mask, None)[0]
 
@@ -79,7 +84,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "b n d"],
         rotary: Rotary | None,
-        mask: Bool[Tensor, "*m n k"] | None,
+        mask: Bool[Tensor, "*m n k"] | BlockCausal | None,
         past: KeyValue | None,
     ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
         """The block on new tokens that also see `past`; returns them with the extended keys and values."""
