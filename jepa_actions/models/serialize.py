@@ -1,5 +1,6 @@
 """A model as a folder: `config.json` (typed, versioned), `model.safetensors`, `README.md`. Loading is strict."""
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -17,7 +18,14 @@ from jepa_actions.errors import CheckpointError, JepaActionsError
 from jepa_actions.hub import resolve_folder
 from jepa_actions.models.world_model import WorldModel, WorldModelConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Fields of `WorldModelConfig` that a format version added, with the value that keeps what older models compute. A
+# field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
+ADDED: dict[int, dict[str, Any]] = {
+    2: {
+        "model.backbone": None,
+    },
+}
 LIBRARY = "jepa_actions"
 _FIELDS = {"library", "format_version", "model", "codec", "extra"}
 T = TypeVar("T")
@@ -50,7 +58,7 @@ def save_model(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed `config.json` of a model folder, its version and fields checked.
+    """The parsed `config.json` of a model folder, its version and fields checked, in the fields of today.
 
     Raises:
         CheckpointError: if it is missing, not JSON, of another library, of a newer format, or has other fields.
@@ -78,7 +86,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     if set(config) != _FIELDS:
         odd = sorted(set(config) ^ _FIELDS)
         raise CheckpointError(f"{path}: expected the fields {sorted(_FIELDS)}; missing or unknown: {odd}")
+    for later in range(version + 1, FORMAT_VERSION + 1):
+        for field, value in ADDED[later].items():
+            _fill(config, field, value, f"{path}: {field}: not part of format_version {version}")
     return config
+
+
+def _fill(config: dict[str, Any], field: str, value: Any, present: str) -> None:
+    """Add a field to an older config; where its object is not as expected, decoding says so later."""
+    *parents, name = field.split(".")
+    inner: Any = config
+    for parent in parents:
+        inner = inner.get(parent) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):
+        if name in inner:
+            raise CheckpointError(present)
+        inner[name] = copy.deepcopy(value)
 
 
 def load_model(folder: str | Path) -> WorldModel:

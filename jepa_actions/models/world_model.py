@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from jepa_actions.data import ActionCodec, ModelBounds
 from jepa_actions.errors import ShapeError
+from jepa_actions.models.backbone import BackboneConfig
 from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.inverse import InverseConfig, InverseHead
@@ -51,6 +52,7 @@ class WorldModelConfig:
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     inverse: InverseConfig = field(default_factory=InverseConfig)
+    backbone: BackboneConfig | None = None  # a frozen backbone in the place of `encoder`
 
 
 @dataclass

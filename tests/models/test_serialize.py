@@ -8,6 +8,7 @@ from tiny_world import random_frames, tiny_codec, tiny_world
 
 from jepa_actions.errors import CheckpointError
 from jepa_actions.models import DynamicsConfig, ImageTransform, InverseConfig, MotionConfig, PoolerConfig, WorldModel
+from jepa_actions.models.serialize import ADDED
 
 VARIANTS = {
     "mlp": {},
@@ -143,8 +144,8 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     [
-        (("format_version",), 2, "format_version 2 is newer than 1, which this release reads: upgrade"),
-        (("format_version",), "1", "format_version: expected a whole number from 1 to 1, found '1'"),
+        (("format_version",), 3, "format_version 3 is newer than 2, which this release reads: upgrade"),
+        (("format_version",), "1", "format_version: expected a whole number from 1 to 2, found '1'"),
         (("library",), "other", "not a jepa_actions model"),
         (("notes",), "", r"missing or unknown: \['notes'\]"),
         (("model", "encoder", "depht"), 3, r"model.encoder: unknown field 'depht' \(did you mean 'depth'\?\)"),
@@ -165,6 +166,50 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 def test_a_config_that_is_not_what_it_should_be(folder, keys, value, text):
     edit(folder, *keys, value=value)
     refused(folder, "config.json", text)
+
+
+def rewind(folder: Path) -> None:
+    """Make the folder one of format 1, as it was written before the later fields were thought of."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["format_version"] = 1
+    for field in ADDED[2]:
+        *parents, name = field.split(".")
+        inner = config
+        for parent in parents:
+            inner = inner[parent]
+        del inner[name]
+    path.write_text(json.dumps(config))
+
+
+def test_a_model_of_format_1_still_answers_the_same(tmp_path):
+    model = tiny_world(tiny_codec(block=2), **VARIANTS["memory"])
+    model.save_pretrained(tmp_path)
+    rewind(tmp_path)
+    loaded = WorldModel.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    for one, two in zip(answers(model), answers(loaded), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_released_model_of_format_1_loads():
+    folder = Path(__file__).parents[2] / "checkpoints" / "two_room"
+    assert json.loads((folder / "config.json").read_text())["format_version"] == 1
+    assert WorldModel.from_pretrained(folder).config.backbone is None
+
+
+def test_a_field_that_came_later_is_no_part_of_format_1(folder):
+    rewind(folder)
+    edit(folder, "model", "backbone", value=None)
+    refused(folder, "config.json", "model.backbone: not part of format_version 1")
+
+
+def test_a_field_of_format_2_is_not_filled_in(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["model"]["backbone"]
+    path.write_text(json.dumps(config))
+    refused(folder, "config.json", "model: field 'backbone' is missing")
 
 
 def test_a_missing_field(folder):
