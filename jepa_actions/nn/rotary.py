@@ -1,10 +1,11 @@
 """Rotary position embedding over one or several axes (RoFormer, arXiv 2104.09864; three in V-JEPA 2, 2506.09985)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class Rotary(NamedTuple):
@@ -62,3 +63,50 @@ def apply_rotary(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tenso
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((-odd, even), dim=-1).flatten(-2)
     return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
+
+
+def turn_queries_and_keys(qkv: Float[Tensor, "*b n 3d"], heads: int, rotary: Rotary) -> Float[Tensor, "*b n 3d"]:
+    """`apply_rotary` on the queries and keys of a joint projection, heads last; the values stay as they are.
+
+    Works in the projection's own memory, which must be needed by nobody else: nothing but the tables is kept for the
+    backward pass, which turns the gradient back.
+    """
+    cos, sin = (table.to(qkv.dtype) for table in rotary)
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form by itself
+        q, k, v = qkv.unflatten(-1, (3, heads, -1)).unbind(-3)
+        per_head = Rotary(cos[..., None, :, :], sin[..., None, :, :])
+        q, k = (apply_rotary(x.transpose(-2, -3), per_head).transpose(-2, -3) for x in (q, k))
+        return torch.stack([q, k, v], dim=-3).flatten(-3)
+    out: Tensor = _TurnInPlace.apply(qkv, heads, cos, sin)
+    return out
+
+
+class _TurnInPlace(torch.autograd.Function):
+    """Pairs (x0, x1) become (cos0 x0 - sin0 x1, cos1 x1 + sin1 x0); the gradient goes through the transposed matrix."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.mark_dirty(qkv)
+        ctx.save_for_backward(cos, sin)
+        ctx.heads = heads  # type: ignore[attr-defined]
+        pairs = qkv.unflatten(-1, (3, heads, -1, 2))[..., :2, :, :, :]  # (*b, n, query or key, heads, d / 2, 2)
+        cos, sin = (table.unflatten(-1, (-1, 2))[..., None, None, :, :] for table in (cos, sin))
+        turned = pairs * cos
+        turned[..., 0].addcmul_(pairs[..., 1], sin[..., 0], value=-1)
+        turned[..., 1].addcmul_(pairs[..., 0], sin[..., 1])
+        pairs.copy_(turned)
+        return qkv
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        cos, sin = (table.unflatten(-1, (-1, 2))[..., None, None, :, :] for table in ctx.saved_tensors)
+        out = torch.empty_like(grad)
+        split = (3, ctx.heads, -1, 2)
+        given, back = grad.unflatten(-1, split), out.unflatten(-1, split)
+        back[..., 2, :, :, :] = given[..., 2, :, :, :]
+        pairs, turned = given[..., :2, :, :, :], back[..., :2, :, :, :]
+        torch.mul(pairs, cos, out=turned)
+        turned[..., 0].addcmul_(pairs[..., 1], sin[..., 1])
+        turned[..., 1].addcmul_(pairs[..., 0], sin[..., 0], value=-1)
+        return out, None, None, None

@@ -1,6 +1,7 @@
 """Pre-norm transformer block with V-JEPA 2's parameter layout: norm1, attn.qkv, attn.proj, norm2, mlp.fc1, mlp.fc2."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 from jepa_actions.nn.attention import AttentionBackend, attention
 from jepa_actions.nn.block_causal import BlockCausal
-from jepa_actions.nn.rotary import Rotary, apply_rotary
+from jepa_actions.nn.packed import packed_attention
+from jepa_actions.nn.rotary import Rotary, turn_queries_and_keys
 
 
 class KeyValue(NamedTuple):
@@ -40,13 +42,25 @@ class SelfAttention(nn.Module):
         past: KeyValue | None = None,
     ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
         """Attend within x and to `past`; returns the output and the keys and values including those of x."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        if rotary is not None:
-            q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
+        q, k, v = (part.transpose(1, 2) for part in self._project(x, rotary))
         if past is not None:
             k, v = torch.cat([past.key, k], dim=2), torch.cat([past.value, v], dim=2)
         out = attention(q, k, v, mask, self.attention_backend).transpose(1, 2).flatten(2)
         return self.proj(out), KeyValue(k, v)
+
+    def packed(self, x: Float[Tensor, "n d"], rotary: Rotary | None, lengths: Sequence[int]) -> Float[Tensor, "n d"]:
+        """Attend within each of several sequences that lie one after the other in x."""
+        q, k, v = self._project(x, rotary)
+        out: Tensor = self.proj(packed_attention(q, k, v, lengths, self.attention_backend).flatten(1))
+        return out
+
+    def _project(self, x: Float[Tensor, "*b n d"], rotary: Rotary | None) -> tuple[Tensor, ...]:
+        """Queries, keys and values, `(*b, n, heads, head_dim)` each, the first two turned."""
+        qkv = self.qkv(x)
+        if rotary is not None:
+            qkv = turn_queries_and_keys(qkv, self.heads, rotary)
+        parts: tuple[Tensor, ...] = qkv.unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        return parts
 
 
 class Mlp(nn.Module):
@@ -74,11 +88,17 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b n d"],
+        x: Float[Tensor, "*b n d"],
         rotary: Rotary | None = None,
         mask: Bool[Tensor, "*m n k"] | BlockCausal | None = None,
-    ) -> Float[Tensor, "b n d"]:
-        return self.cached(x, rotary, mask, None)[0]
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "*b n d"]:
+        """The block on a batch `(b, n, d)`; with `lengths`, on packed sequences `(n, d)` that do not see each other."""
+        if lengths is None:
+            return self.cached(x, rotary, mask, None)[0]
+        x = x + self.attn.packed(self.norm1(x), rotary, lengths)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
     def cached(
         self,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jepa_actions.nn import Rotary, apply_rotary, attention, grid_positions, rotary_table
+from jepa_actions.nn.rotary import turn_queries_and_keys
 
 
 def qkv(n: int = 5, d: int = 12) -> torch.Tensor:
@@ -85,3 +86,23 @@ def test_positions_count_time_then_row_then_column():
 def test_a_head_too_narrow_for_three_axes_is_an_error():
     with pytest.raises(ValueError, match="head_dim 5 is too narrow for 3 rotary axes: at least 6"):
         rotary_table(grid_positions(1, 1, 1), 5, tiled=True)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_turning_a_joint_projection_in_place_equals_turning_queries_and_keys(per_sample):
+    generator = torch.Generator().manual_seed(0)
+    table = rotary_table(grid_positions(1, 2, 3), 12, tiled=True)
+    rotary = table.take(torch.tensor([[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]])) if per_sample else table
+    values = torch.randn(2, 6, 3 * 24, generator=generator)
+    weights = torch.randn(2, 6, 3 * 24, generator=generator)
+
+    plain = values.clone().requires_grad_()
+    q, k, v = (x.transpose(1, 2) for x in plain.unflatten(-1, (3, 2, 12)).unbind(-3))
+    turned = torch.stack([x.transpose(1, 2) for x in (apply_rotary(q, rotary), apply_rotary(k, rotary), v)], dim=2)
+    (turned.flatten(2) * weights).sum().backward()
+
+    leaf = values.clone().requires_grad_()
+    out = turn_queries_and_keys(leaf.clone(), 2, rotary)
+    (out * weights).sum().backward()
+    torch.testing.assert_close(out, turned.flatten(2))
+    torch.testing.assert_close(leaf.grad, plain.grad)

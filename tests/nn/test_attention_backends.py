@@ -1,10 +1,12 @@
 """Every back end gives the naive reference's numbers and gradients, or says that it cannot run here."""
 
+import importlib
 import importlib.util
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import create_mask, flex_attention
 
 from jepa_actions.errors import ConfigError, ShapeError
 from jepa_actions.nn import (
@@ -12,7 +14,6 @@ from jepa_actions.nn import (
     Block,
     BlockCausal,
     attention,
-    check_backend,
     packed_attention,
     set_attention_backend,
 )
@@ -113,11 +114,29 @@ def test_the_dense_mask_is_made_once_and_serves_training_after_planning():
 
 def test_flex_reads_the_same_mask_as_the_others():
     mask = BlockCausal(50, history=2, past_frames=1)
-    from torch.nn.attention.flex_attention import create_mask
-
     blocks = mask.blocks(200, torch.device("cpu"))
     dense = create_mask(blocks.mask_mod, None, None, 200, 250, device="cpu")[0, 0]
     assert torch.equal(dense, mask.dense(200, torch.device("cpu")))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_flex_is_handed_what_it_needs(mask, monkeypatch):
+    monkeypatch.setattr(
+        "jepa_actions.nn.attention.check_backend", lambda name, device: None
+    )  # uncompiled, it runs here
+    monkeypatch.setattr("jepa_actions.nn.attention.compiled_flex_attention", lambda: flex_attention)
+    torch.testing.assert_close(attention(*qkv(), mask, "flex"), attention(*qkv(), mask, "naive"))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_keeps_packed_sequences_apart(monkeypatch):
+    monkeypatch.setattr("jepa_actions.nn.packed.check_backend", lambda name, device: None)
+    monkeypatch.setattr("jepa_actions.nn.packed.compiled_flex_attention", lambda: flex_attention)
+    packed = [x.transpose(1, 2)[0] for x in qkv(9, 9)]
+    torch.testing.assert_close(
+        packed_attention(*packed, (3, 5, 1), "flex"), packed_attention(*packed, (3, 5, 1), "naive")
+    )
 
 
 def test_one_frame_that_sees_all_keys_needs_no_mask():

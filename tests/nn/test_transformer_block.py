@@ -50,3 +50,19 @@ def test_parameters_have_the_published_names():
 def test_width_must_be_a_multiple_of_heads():
     with pytest.raises(ValueError, match="width 24 is not a multiple of heads 5"):
         SelfAttention(24, 5)
+
+
+def test_packed_sequences_equal_each_sequence_alone_with_gradients():
+    torch.manual_seed(0)
+    block, table = Block(24, 2), rotary_table(torch.arange(9)[:, None], 12, tiled=False)
+    samples = [torch.randn(n, 24, requires_grad=True) for n in (3, 9, 9, 1)]
+    tables = [type(table)(table.cos[: len(x)], table.sin[: len(x)]) for x in samples]
+    alone = [block(x[None], rotary)[0] for x, rotary in zip(samples, tables, strict=True)]
+    packed = type(table)(torch.cat([t.cos for t in tables]), torch.cat([t.sin for t in tables]))
+    out = block(torch.cat(samples), packed, lengths=[len(x) for x in samples])
+    torch.testing.assert_close(out, torch.cat(alone), rtol=1e-5, atol=1e-5)
+    leaves = [*samples, *block.parameters()]
+    found = torch.autograd.grad(out.square().sum(), leaves)
+    expected = torch.autograd.grad(sum(x.square().sum() for x in alone), leaves)
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
