@@ -1,11 +1,13 @@
 """Encoder, masked predictor, latent dynamics, inverse head, and the world model that composes and saves them."""
 
+from jepa_actions.models.architectures import ARCHITECTURES, Architecture, encoder_config, predictor_config
 from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.masks import MASK_KINDS, Mask, nearest_visible, sample_mask
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
+from jepa_actions.models.pretrained import Pretrained, load_vjepa2
 from jepa_actions.models.world_model import (
     Context,
     Goal,
@@ -17,7 +19,9 @@ from jepa_actions.models.world_model import (
 )
 
 __all__ = [
+    "ARCHITECTURES",
     "MASK_KINDS",
+    "Architecture",
     "Cache",
     "Context",
     "DynamicsConfig",
@@ -33,11 +37,15 @@ __all__ = [
     "MotionTrunk",
     "PoolerConfig",
     "PredictorConfig",
+    "Pretrained",
     "Rollout",
     "VideoEncoder",
     "WorldModel",
     "WorldModelConfig",
+    "encoder_config",
+    "load_vjepa2",
     "nearest_visible",
+    "predictor_config",
     "sample_mask",
     "take_tokens",
 ]

@@ -30,10 +30,7 @@ class EncoderConfig:
             raise ShapeError(f"encoder.patch {self.patch} and encoder.tubelet {self.tubelet}: expected at least 1 each")
         if height % self.patch or width % self.patch:
             raise ShapeError(f"encoder.image_size {height}x{width} is not a multiple of encoder.patch {self.patch}")
-        if self.width % self.heads:
-            raise ShapeError(f"encoder.width {self.width} is not a multiple of encoder.heads {self.heads}")
-        if self.width // self.heads < 6:
-            raise ShapeError(f"encoder.width / heads is {self.width // self.heads}: rotary embedding needs at least 6")
+        check_heads("encoder", self.width, self.heads)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -44,6 +41,15 @@ class EncoderConfig:
     def patches(self) -> int:
         """Patches per frame."""
         return self.grid[0] * self.grid[1]
+
+
+def check_heads(part: str, width: int, heads: int) -> None:
+    """Raise a `ShapeError` where the channels of a head cannot carry a three-axis rotary embedding."""
+    if heads < 1 or width % heads:
+        raise ShapeError(f"{part}.width {width} is not a multiple of {part}.heads {heads}")
+    channels = width // heads
+    if channels < 6 or channels % 2:
+        raise ShapeError(f"{part}.width / heads is {channels}: rotary embedding needs at least 6, and an even number")
 
 
 class PatchEmbed(nn.Module):

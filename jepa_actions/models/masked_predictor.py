@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa_actions.models.encoder import EncoderConfig, take_tokens
+from jepa_actions.errors import ShapeError
+from jepa_actions.models.encoder import EncoderConfig, check_heads, take_tokens
 from jepa_actions.models.masks import MASK_KINDS, nearest_visible
 from jepa_actions.nn import Block, Rotary, grid_positions, init_transformer, rotary_table
 
@@ -20,6 +21,13 @@ class PredictorConfig:
     depth: int = 2
     heads: int = 4
     residual: bool = False  # True starts from the nearest visible token, as far as it is believed; V-JEPA 2 does not
+    mlp_ratio: float = 4.0
+    mask_tokens: int = len(MASK_KINDS)  # learned tokens for hidden places; V-JEPA 2 has 10
+
+    def __post_init__(self) -> None:
+        check_heads("predictor", self.width, self.heads)
+        if self.mask_tokens < 1:
+            raise ShapeError(f"predictor.mask_tokens: expected at least 1, found {self.mask_tokens}")
 
 
 class MaskedPredictor(nn.Module):
@@ -30,8 +38,10 @@ class MaskedPredictor(nn.Module):
         self.config = config
         self.grid = encoder.grid
         self.predictor_embed = nn.Linear(encoder.width, config.width)
-        self.mask_tokens = nn.ParameterList([nn.Parameter(torch.zeros(1, 1, config.width)) for _ in MASK_KINDS])
-        self.blocks = nn.ModuleList([Block(config.width, config.heads) for _ in range(config.depth)])
+        self.mask_tokens = nn.ParameterList(
+            [nn.Parameter(torch.zeros(1, 1, config.width)) for _ in range(config.mask_tokens)]
+        )
+        self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.predictor_proj = nn.Linear(config.width, encoder.width)
         for linear in (self.predictor_embed, self.predictor_proj):
@@ -43,17 +53,29 @@ class MaskedPredictor(nn.Module):
         self._tables: dict[tuple[int, torch.device], Rotary] = {}
 
     def forward(
-        self, tokens: Float[Tensor, "b v d"], visible: Int[Tensor, "b v"], target: Int[Tensor, "b m"], kind: str
+        self,
+        tokens: Float[Tensor, "b v d"],
+        visible: Int[Tensor, "b v"],
+        target: Int[Tensor, "b m"],
+        kind: str,
+        mask_token: int | None = None,
     ) -> Float[Tensor, "b m d"]:
-        """Predict the features of the target tokens; each mask kind has its own mask token.
+        """Predict the features of the target tokens.
+
+        The i-th kind of `MASK_KINDS` uses mask token i modulo their number, so each has its own where there are
+        enough. V-JEPA 2 numbers them by clip length instead: in its released recipes, which have one clip length,
+        training only ever chose token 0, for all masks; its evaluations and `transformers` use token 1, which is
+        "long" here. `mask_token` chooses one outright.
 
         Args:
             tokens: encoder output at the visible places.
-            visible, target: token numbers of the clip's grid.
+            visible, target: token numbers of the clip's grid, in any order.
             kind: one of `MASK_KINDS`.
+            mask_token: number of the mask token, modulo their number; None is the kind's.
         """
-        mask_token = self.mask_tokens[MASK_KINDS.index(kind)]
-        hidden = mask_token.expand(target.shape[0], target.shape[1], -1)
+        chosen = MASK_KINDS.index(kind) if mask_token is None else mask_token
+        hidden_token = self.mask_tokens[chosen % len(self.mask_tokens)]
+        hidden = hidden_token.expand(target.shape[0], target.shape[1], -1)
         x = torch.cat([self.predictor_embed(tokens), hidden.to(tokens.dtype)], dim=1)
         places = self.grid[0] * self.grid[1]
         steps = int(torch.maximum(visible.max(), target.max())) // places + 1

@@ -24,6 +24,8 @@ FORMAT_VERSION = 2
 ADDED: dict[int, dict[str, Any]] = {
     2: {
         "model.backbone": None,
+        "model.predictor.mlp_ratio": 4.0,
+        "model.predictor.mask_tokens": 3,
     },
 }
 LIBRARY = "jepa_actions"
