@@ -122,10 +122,9 @@ def test_flex_reads_the_same_mask_as_the_others():
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_flex_is_handed_what_it_needs(mask, monkeypatch):
-    monkeypatch.setattr(
-        "jepa_actions.nn.attention.check_backend", lambda name, device: None
-    )  # uncompiled, it runs here
-    monkeypatch.setattr("jepa_actions.nn.attention.compiled_flex_attention", lambda: flex_attention)
+    home = importlib.import_module("jepa_actions.nn.attention")
+    monkeypatch.setattr(home, "check_backend", lambda name, device: None)  # uncompiled, it runs here too
+    monkeypatch.setattr(home, "compiled_flex_attention", lambda: flex_attention)
     torch.testing.assert_close(attention(*qkv(), mask, "flex"), attention(*qkv(), mask, "naive"))
 
 
