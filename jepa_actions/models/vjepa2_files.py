@@ -201,9 +201,9 @@ def _load_pt(path: Path) -> dict[Any, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        text = " ".join(str(error).split())
-        reason = re.search(r"GLOBAL [\w.]+", text)
-        why = f"it asks for {reason.group().removeprefix('GLOBAL ')}" if reason else f"{text[:120] or 'empty'}"
+        text = " ".join(str(error).split()).rpartition("WeightsUnpickler error: ")[2]
+        wanted = re.search(r"GLOBAL ([\w.]+)", text)
+        why = f"it asks for {wanted.group(1)}" if wanted else text.partition(" Check the doc")[0][:120] or "it is empty"
         raise CheckpointError(f"{path}: refused by torch.load(weights_only=True): {why}") from error
     if not isinstance(content, dict):
         expected = f"a dictionary with {', '.join(_PARTS)}"
