@@ -1,13 +1,14 @@
 """Encoder, masked predictor, latent dynamics, inverse head, and the world model that composes and saves them."""
 
 from jepa_actions.models.architectures import ARCHITECTURES, Architecture, encoder_config, predictor_config
+from jepa_actions.models.backbone import BackboneConfig, FrameBackbone
 from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
-from jepa_actions.models.masks import MASK_KINDS, Mask, nearest_visible, sample_mask
+from jepa_actions.models.masks import MASK_KINDS, Mask, RaggedMask, nearest_visible, sample_mask, sample_ragged_mask
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
-from jepa_actions.models.pretrained import Pretrained, load_vjepa2
+from jepa_actions.models.pretrained import Pretrained, load_vjepa2, load_vjepa2_encoder
 from jepa_actions.models.world_model import (
     Context,
     Goal,
@@ -22,10 +23,12 @@ __all__ = [
     "ARCHITECTURES",
     "MASK_KINDS",
     "Architecture",
+    "BackboneConfig",
     "Cache",
     "Context",
     "DynamicsConfig",
     "EncoderConfig",
+    "FrameBackbone",
     "Goal",
     "ImageTransform",
     "InverseConfig",
@@ -38,14 +41,17 @@ __all__ = [
     "PoolerConfig",
     "PredictorConfig",
     "Pretrained",
+    "RaggedMask",
     "Rollout",
     "VideoEncoder",
     "WorldModel",
     "WorldModelConfig",
     "encoder_config",
     "load_vjepa2",
+    "load_vjepa2_encoder",
     "nearest_visible",
     "predictor_config",
     "sample_mask",
+    "sample_ragged_mask",
     "take_tokens",
 ]

@@ -1,5 +1,6 @@
 """Video encoder with the V-JEPA 2 architecture: a pre-norm ViT over tubelets with a three-axis rotary embedding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,16 +65,27 @@ class PatchEmbed(nn.Module):
         self, frames: Float[Tensor, "b t c h w"], visible: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b k d"]:
         """Embed every patch, or only the visible ones. A single frame fills the whole tubelet."""
-        tubelet, patch, _ = self.proj.kernel_size
-        weight, bias = self.proj.weight, self.proj.bias
-        if frames.shape[1] == 1:  # repeating a frame through the tubelet is summing the weights over time
-            weight, tubelet = weight.sum(2, keepdim=True), 1
-        b, t, c, h, w = frames.shape
-        cells = frames.reshape(b, t // tubelet, tubelet, c, h // patch, patch, w // patch, patch)
-        cells = cells.permute(0, 1, 4, 6, 3, 2, 5, 7).reshape(b, -1, c * tubelet * patch * patch)
+        cells = self._cells(frames)
         if visible is not None:
             cells = take_tokens(cells, visible)
-        return F.linear(cells, weight.flatten(1), bias)
+        return self._project(cells, single=frames.shape[1] == 1)
+
+    def packed(self, frames: Float[Tensor, "b t c h w"], rows: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Embed some patches of all clips; row i of clip j is numbered j * tokens per clip + i."""
+        return self._project(self._cells(frames).flatten(0, 1)[rows], single=frames.shape[1] == 1)
+
+    def _cells(self, frames: Tensor) -> Float[Tensor, "b n pixels"]:
+        tubelet, patch, _ = self.proj.kernel_size
+        b, t, c, h, w = frames.shape
+        tubelet = min(tubelet, t)
+        cells = frames.reshape(b, t // tubelet, tubelet, c, h // patch, patch, w // patch, patch)
+        return cells.permute(0, 1, 4, 6, 3, 2, 5, 7).reshape(b, -1, c * tubelet * patch * patch)
+
+    def _project(self, cells: Float[Tensor, "*b pixels"], single: bool) -> Float[Tensor, "*b d"]:
+        weight = self.proj.weight
+        if single:  # repeating a frame through the tubelet is summing the weights over time
+            weight = weight.sum(2, keepdim=True)
+        return F.linear(cells, weight.flatten(1), self.proj.bias)
 
 
 class VideoEncoder(nn.Module):
@@ -119,6 +131,42 @@ class VideoEncoder(nn.Module):
             x = block(x, rotary)
         out: Tensor = self.norm(x)
         return out
+
+    def packed(
+        self,
+        frames: Float[Tensor, "b t c h w"],
+        visible: Sequence[Int[Tensor, "k"]],
+        clips: Sequence[int] | None = None,
+    ) -> list[Float[Tensor, "k d"]]:
+        """Encode sets of tokens of different sizes in one pass, none cut or padded: each as `forward` would alone.
+
+        Args:
+            frames: normalised frames, as for `forward`.
+            visible: token numbers of each set.
+            clips: the clip each set is taken from, so that one clip may have several; None is one each, in order.
+
+        Returns:
+            The tokens of each set, after the final norm.
+
+        Raises:
+            ShapeError: for frames as in `forward`, or where sets and clips are not equally many.
+        """
+        self._check(frames)
+        clips = range(len(frames)) if clips is None else clips
+        if len(visible) != len(clips):
+            raise ShapeError(
+                f"encoder visible: expected a set of tokens for each of {len(clips)} clips, found {len(visible)}"
+            )
+        lengths = tuple(len(ids) for ids in visible)
+        steps = 1 if frames.shape[1] == 1 else frames.shape[1] // self.config.tubelet
+        places = steps * self.config.patches
+        x = self.patch_embed.packed(
+            frames, torch.cat([ids + clip * places for ids, clip in zip(visible, clips, strict=True)])
+        )
+        rotary = self._rotary(steps, frames.device).take(torch.cat(list(visible)))
+        for block in self.blocks:
+            x = block(x, rotary, lengths=lengths)
+        return list(self.norm(x).split(lengths))
 
     def encode_each(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t p d"]:
         """Encode every frame alone, so that no token knows another frame: the control pass."""

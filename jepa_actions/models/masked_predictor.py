@@ -1,5 +1,6 @@
 """Narrow transformer that fills in the features of hidden tokens (V-JEPA 2, arXiv 2506.09985)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from jepa_actions.errors import ShapeError
 from jepa_actions.models.encoder import EncoderConfig, check_heads, take_tokens
 from jepa_actions.models.masks import MASK_KINDS, nearest_visible
-from jepa_actions.nn import Block, Rotary, grid_positions, init_transformer, rotary_table
+from jepa_actions.nn import Block, Rotary, init_transformer, rotary_table
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class MaskedPredictor(nn.Module):
         init_transformer(self.blocks)
         if config.residual:
             self.trust = nn.Linear(config.width, 1)
-        self._tables: dict[tuple[int, torch.device], Rotary] = {}
 
     def forward(
         self,
@@ -73,26 +73,68 @@ class MaskedPredictor(nn.Module):
             kind: one of `MASK_KINDS`.
             mask_token: number of the mask token, modulo their number; None is the kind's.
         """
-        chosen = MASK_KINDS.index(kind) if mask_token is None else mask_token
-        hidden_token = self.mask_tokens[chosen % len(self.mask_tokens)]
-        hidden = hidden_token.expand(target.shape[0], target.shape[1], -1)
-        x = torch.cat([self.predictor_embed(tokens), hidden.to(tokens.dtype)], dim=1)
-        places = self.grid[0] * self.grid[1]
-        steps = int(torch.maximum(visible.max(), target.max())) // places + 1
-        rotary = self._rotary(steps, tokens.device).take(torch.cat([visible, target], dim=1))
+        embedded = self.predictor_embed(tokens)
+        hidden = self._hidden(kind, mask_token, tokens.dtype).expand(target.shape[0], target.shape[1], -1)
+        x = torch.cat([embedded, hidden], dim=1)
+        rotary = self._rotary(torch.cat([visible, target], dim=1))
         for block in self.blocks:
             x = block(x, rotary)
         x = self.norm(x[:, visible.shape[1] :])
-        out: Tensor = self.predictor_proj(x)
-        if self.config.residual:
-            nearest = nearest_visible(visible, target, kind, self.grid)
-            gate = torch.sigmoid(self.trust(x))  # how far the nearest one is to be believed
-            out = out + gate * F.layer_norm(take_tokens(tokens, nearest), tokens.shape[-1:])
+        if not self.config.residual:
+            out: Tensor = self.predictor_proj(x)
+            return out
+        return self._residual(x, take_tokens(tokens, nearest_visible(visible, target, kind, self.grid)))
+
+    def packed(
+        self,
+        tokens: Sequence[Float[Tensor, "v d"]],
+        visible: Sequence[Int[Tensor, "v"]],
+        target: Sequence[Int[Tensor, "m"]],
+        kinds: Sequence[str],
+        mask_token: int | None = None,
+    ) -> list[Float[Tensor, "m d"]]:
+        """Predict for samples with different numbers of tokens and kinds in one pass: each as `forward` would alone.
+
+        Args:
+            tokens: encoder output at the visible places of each sample.
+            visible, target: token numbers of each sample.
+            kinds: the mask kind of each sample.
+            mask_token: as in `forward`, for all samples.
+        """
+        seen, asked = [len(ids) for ids in visible], [len(ids) for ids in target]
+        embedded = self.predictor_embed(torch.cat(list(tokens)))
+        hidden = [
+            self._hidden(kind, mask_token, tokens[0].dtype).expand(m, -1) for kind, m in zip(kinds, asked, strict=True)
+        ]
+        pairs = zip(embedded.split(seen), hidden, strict=True)
+        x = torch.cat([part for pair in pairs for part in pair])
+        rotary = self._rotary(torch.cat([ids for pair in zip(visible, target, strict=True) for ids in pair]))
+        lengths = tuple(v + m for v, m in zip(seen, asked, strict=True))
+        for block in self.blocks:
+            x = block(x, rotary, lengths=lengths)
+        sizes = [size for pair in zip(seen, asked, strict=True) for size in pair]
+        x = self.norm(torch.cat(x.split(sizes)[1::2]))
+        if not self.config.residual:
+            return list(self.predictor_proj(x).split(asked))
+        nearest = [
+            features[nearest_visible(v[None], m[None], kind, self.grid)[0]]
+            for features, v, m, kind in zip(tokens, visible, target, kinds, strict=True)
+        ]
+        return list(self._residual(x, torch.cat(nearest)).split(asked))
+
+    def _hidden(self, kind: str, mask_token: int | None, dtype: torch.dtype) -> Float[Tensor, "d"]:
+        chosen = MASK_KINDS.index(kind) if mask_token is None else mask_token
+        token: Tensor = self.mask_tokens[chosen % len(self.mask_tokens)]
+        return token.flatten().to(dtype)
+
+    def _residual(self, x: Float[Tensor, "*b w"], nearest: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        gate = torch.sigmoid(self.trust(x))  # how far the nearest feature is to be believed
+        out: Tensor = self.predictor_proj(x) + gate * F.layer_norm(nearest, nearest.shape[-1:])
         return out
 
-    def _rotary(self, steps: int, device: torch.device) -> Rotary:
-        if (steps, device) not in self._tables:
-            positions = grid_positions(steps, *self.grid, device=device)
-            head_dim = self.config.width // self.config.heads
-            self._tables[steps, device] = rotary_table(positions, head_dim, tiled=True)
-        return self._tables[steps, device]
+    def _rotary(self, ids: Int[Tensor, "*n"]) -> Rotary:
+        """The angles of the numbered tokens. No table is kept: its length would have to be read from the device."""
+        rows, cols = self.grid
+        place = ids % (rows * cols)
+        positions = torch.stack([ids // (rows * cols), place // cols, place % cols], dim=-1)
+        return rotary_table(positions, self.config.width // self.config.heads, tiled=True)

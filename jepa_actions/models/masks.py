@@ -1,8 +1,9 @@
 """Masks over the tokens of a clip: V-JEPA's multi-block tubes, and a future mask.
 
 V-JEPA's blocks (arXiv 2404.08471, section 3.2) hide a place for the whole clip and so never ask for the future; the
-future mask hides every token after a random time. All samples of a batch keep the same number of tokens; where their
-masks differ in size, a *random* subset is kept (cutting raster-ordered lists would always drop the last rows).
+future mask hides every token after a random time. In a `Mask` all samples keep the same number of tokens; where their
+masks differ in size, a *random* subset is kept (cutting raster-ordered lists would always drop the last rows). A
+`RaggedMask` keeps every token.
 """
 
 import math
@@ -38,6 +39,15 @@ class Mask:
     target: Int[Tensor, "b m"]
 
 
+@dataclass
+class RaggedMask:
+    """A `Mask` whose samples have their own numbers of tokens: together, `visible` and `target` are the whole clip."""
+
+    kind: str
+    visible: list[Int[Tensor, "v"]]
+    target: list[Int[Tensor, "m"]]
+
+
 def sample_mask(kind: str, batch: int, grid: tuple[int, int, int], generator: torch.Generator) -> Mask:
     """Draw one mask per sample. Block sizes and the future's start are drawn once per batch, places per sample.
 
@@ -50,6 +60,18 @@ def sample_mask(kind: str, batch: int, grid: tuple[int, int, int], generator: to
     Raises:
         ConfigError: for an unknown kind, or a future mask over a clip of one time step.
     """
+    hidden = _hidden(kind, batch, grid, generator)
+    return Mask(kind, _even_subset(~hidden, generator), _even_subset(hidden, generator))
+
+
+def sample_ragged_mask(kind: str, batch: int, grid: tuple[int, int, int], generator: torch.Generator) -> RaggedMask:
+    """Draw one mask per sample as `sample_mask` does, and keep every token of it."""
+    hidden = _hidden(kind, batch, grid, generator)
+    visible = [(~row).nonzero().flatten() for row in hidden]
+    return RaggedMask(kind, visible, [row.nonzero().flatten() for row in hidden])
+
+
+def _hidden(kind: str, batch: int, grid: tuple[int, int, int], generator: torch.Generator) -> Bool[Tensor, "b n"]:
     steps, rows, cols = grid
     if kind == "future":
         if steps < 2:
@@ -57,13 +79,11 @@ def sample_mask(kind: str, batch: int, grid: tuple[int, int, int], generator: to
                 "future mask: the clip has one time step, at least 2 are needed (more frames, or a smaller tubelet)"
             )
         start = int(torch.randint(1, steps, (), generator=generator))
-        hidden = (torch.arange(steps) >= start)[:, None].expand(batch, steps, rows * cols).flatten(1)
-    elif kind in TUBES:
-        place = _tube(TUBES[kind], batch, rows, cols, generator)
-        hidden = place[:, None].expand(batch, steps, rows * cols).flatten(1)
-    else:
+        return (torch.arange(steps) >= start)[:, None].expand(batch, steps, rows * cols).flatten(1)
+    if kind not in TUBES:
         raise ConfigError(f"mask kind: expected one of {', '.join(MASK_KINDS)}, found {kind!r}")
-    return Mask(kind, _even_subset(~hidden, generator), _even_subset(hidden, generator))
+    place = _tube(TUBES[kind], batch, rows, cols, generator)
+    return place[:, None].expand(batch, steps, rows * cols).flatten(1)
 
 
 def _tube(

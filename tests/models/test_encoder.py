@@ -105,3 +105,25 @@ def test_wrong_frames_are_one_line(shape, text):
 def test_sizes_that_do_not_fit_are_one_line(changes, text):
     with pytest.raises(ShapeError, match=text):
         EncoderConfig(**{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("t", [1, 4])
+def test_packed_sets_of_different_sizes_equal_each_alone_with_gradients(t):
+    model, frames = encoder(tubelet=2).double(), clip(t=t).double().requires_grad_()
+    sets, clips = [torch.tensor(ids) for ids in ([0, 2, 3], [1], [3, 1, 0], [2, 3])], [0, 1, 1, 0]
+    out = model.packed(frames, sets, clips)
+    alone = [model(frames[[i]], ids[None])[0] for ids, i in zip(sets, clips, strict=True)]
+    for one, other in zip(out, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    leaves = [frames, *model.parameters()]
+    found = torch.autograd.grad(sum(x.pow(3).sum() for x in out), leaves)
+    for x, y in zip(found, torch.autograd.grad(sum(x.pow(3).sum() for x in alone), leaves), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_takes_one_set_per_clip_where_no_clips_are_named():
+    model, frames = encoder(), clip(t=2)
+    out = model.packed(frames, [torch.tensor([1, 2]), torch.tensor([0])])
+    torch.testing.assert_close(out[1], model(frames[1:], torch.tensor([[0]]))[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ShapeError, match="expected a set of tokens for each of 2 clips, found 1"):
+        model.packed(frames, [torch.tensor([0])])

@@ -69,3 +69,26 @@ def test_a_residual_predictor_starts_from_the_nearest_visible_feature_as_far_as_
     for belief, share in ((50.0, 1.0), (0.0, 0.5), (-50.0, 0.0)):
         torch.nn.init.constant_(predictor.trust.bias, belief)
         torch.testing.assert_close(predictor(tokens, visible, target, kind), share * nearest)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_packed_samples_of_different_sizes_and_kinds_equal_each_alone_with_gradients(residual):
+    torch.manual_seed(0)
+    config = PredictorConfig(width=24, depth=2, heads=2, residual=residual)
+    predictor = MaskedPredictor(config, EncoderConfig(image_size=(16, 16), patch=8, width=32))
+    for token in predictor.mask_tokens:
+        torch.nn.init.normal_(token)
+    visible = [torch.tensor(ids) for ids in ([0, 1, 2], [3], [0, 5])]
+    target = [torch.tensor(ids) for ids in ([3], [0, 1, 2], [6, 4, 7])]
+    tokens = [torch.randn(len(ids), 32, requires_grad=True) for ids in visible]
+    out = predictor.packed(tokens, visible, target, MASK_KINDS)
+    alone = [
+        predictor(x[None], v[None], m[None], kind)[0]
+        for x, v, m, kind in zip(tokens, visible, target, MASK_KINDS, strict=True)
+    ]
+    for one, other in zip(out, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    leaves = [*tokens, *predictor.parameters()]
+    found = torch.autograd.grad(sum(x.pow(3).sum() for x in out), leaves)
+    for x, y in zip(found, torch.autograd.grad(sum(x.pow(3).sum() for x in alone), leaves), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)

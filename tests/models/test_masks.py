@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.models import MASK_KINDS, nearest_visible, sample_mask
+from jepa_actions.models import MASK_KINDS, nearest_visible, sample_mask, sample_ragged_mask
 
 GRID = (4, 6, 6)
 PLACES = 36
@@ -106,3 +106,20 @@ def test_the_nearest_visible_token_is_the_latest_in_place_or_the_closest_in_spac
     assert future.tolist() == [[9, 17]]
     visible = torch.tensor([[0, 8, 9, 17]])  # two opposite corners, at two times
     assert nearest_visible(visible, torch.tensor([[1, 5, 10, 14]]), "short", grid).tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_a_ragged_mask_keeps_every_token_of_every_sample(kind):
+    mask = sample_ragged_mask(kind, 16, GRID, torch.Generator().manual_seed(0))
+    for visible, target in zip(mask.visible, mask.target, strict=True):
+        assert len(visible) > 0
+        assert len(target) > 0
+        assert torch.equal(torch.cat([visible, target]).sort().values, torch.arange(4 * PLACES))
+    if kind != "future":
+        assert len({len(visible) for visible in mask.visible}) > 1
+
+
+def test_an_even_mask_is_a_part_of_the_ragged_one():
+    ragged = sample_ragged_mask("short", 16, GRID, torch.Generator().manual_seed(0))
+    for row, whole in zip(draw("short").target, ragged.target, strict=True):
+        assert set(row.tolist()) <= set(whole.tolist())

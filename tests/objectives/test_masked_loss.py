@@ -3,7 +3,7 @@ import torch
 from tiny_world import tiny_batch, tiny_world
 
 from jepa_actions.errors import ConfigError, ShapeError
-from jepa_actions.models import MASK_KINDS, EncoderConfig, sample_mask, take_tokens
+from jepa_actions.models import MASK_KINDS, EncoderConfig, sample_mask, sample_ragged_mask, take_tokens
 from jepa_actions.objectives import Masked, MaskedConfig, Views
 from jepa_actions.objectives.anti_collapse import vicreg
 from jepa_actions.objectives.augment import AugmentConfig
@@ -119,3 +119,55 @@ def test_clips_are_augmented_before_either_encoder_sees_them():
     flips = [torch.equal(one, two.flip(-1)) for one, two in zip(mirrored, clips, strict=True)]
     assert any(flips)
     assert all(flip or torch.equal(a, b) for flip, a, b in zip(flips, mirrored, clips, strict=True))
+
+
+def test_every_clip_may_be_given_to_every_kind_with_its_targets_computed_once():
+    model, batch = tiny_world(), tiny_batch(b=3)
+    kinds = ("short", "long")
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    generator, expected = torch.Generator().manual_seed(0), {}
+    for kind in kinds:
+        mask = sample_mask(kind, 3, (4, 4, 4), generator)
+        predicted = model.predictor(model.encoder(views.clips, mask.visible), mask.visible, mask.target, kind)
+        expected[kind] = (predicted - take_tokens(views.target_tokens(views.clips), mask.target)).abs().mean().detach()
+    passes = []
+    views.target.encoder.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    config = MaskedConfig(kinds=kinds, split=False)
+    _, logs = Masked(config)(model, views, torch.Generator().manual_seed(0))
+    assert {kind: logs[kind] for kind in kinds} == expected
+    assert "future" not in logs
+    assert passes == [3]
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_packed_is_the_mean_error_over_every_hidden_token_of_samples_encoded_alone(split):
+    model, batch = tiny_world(), tiny_batch(b=6)
+    views = Views(model, batch, Ema(model, 0.9, 0.9, 10).target)
+    truth, generator = views.target_tokens(views.clips), torch.Generator().manual_seed(0)
+    sizes = set()
+    loss, logs = run(model, batch, packed=True, split=split)
+    for i, kind in enumerate(MASK_KINDS):
+        members = range(i, 6, 3) if split else range(6)
+        mask, errors = sample_ragged_mask(kind, len(members), (4, 4, 4), generator), []
+        for clip, visible, target in zip(members, mask.visible, mask.target, strict=True):
+            tokens = model.encoder(views.clips[[clip]], visible[None])
+            predicted = model.predictor(tokens, visible[None], target[None], kind)[0]
+            errors.append((predicted - truth[clip, target]).abs().flatten())
+            sizes.add(len(visible))
+        torch.testing.assert_close(logs[kind], torch.cat(errors).mean().detach(), rtol=1e-5, atol=1e-6)
+    assert len(sizes) > 3
+    torch.testing.assert_close(loss.detach(), torch.stack([logs[kind] for kind in MASK_KINDS]).mean())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"kinds": ("short", "past")}, "expected different ones of short, long, future, found short, past"),
+        ({"kinds": ()}, "found none"),
+        ({"kinds": ("short", "short")}, "found short, short"),
+        ({"packed": True, "spread": 1.0}, "masked.packed: samples of unequal length have no masked.spread"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_named(config, message):
+    with pytest.raises(ConfigError, match=message):
+        MaskedConfig(**config)
