@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "info": info,
         "push": push,
         "pull": pull,
+        "convert": convert,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: jepa-actions COMMAND ...\n\ncommands: {', '.join(commands)}; each answers --help")
@@ -179,6 +180,32 @@ def pull(argv: list[str]) -> None:
     folder = resolve_folder(options.repo_id, options.revision)
     WorldModel.from_pretrained(folder)
     print(folder)
+
+
+def convert(argv: list[str]) -> None:
+    """`convert SOURCE OUT`: published V-JEPA 2 weights as a model folder of this library."""
+    from jepa_actions.models import ARCHITECTURES
+    from jepa_actions.models.pretrained import convert_vjepa2
+
+    parser = _Parser(prog="jepa-actions convert")
+    parser.add_argument("source", help="a folder or Hub id in the Hugging Face layout, or a .pt of the release")
+    parser.add_argument("out", help="the folder to write; must not hold anything yet")
+    parser.add_argument("--architecture", help=f"needed for a .pt: {', '.join(ARCHITECTURES)}")
+    parser.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: as published")
+    parser.add_argument("--which", choices=("target_encoder", "encoder"), default="target_encoder", help="of a .pt")
+    parser.add_argument("--revision", help="of a Hub id")
+    options = parser.parse_args(argv)
+    found = convert_vjepa2(
+        options.source,
+        options.out,
+        architecture=options.architecture,
+        image_size=None if options.image_size is None else tuple(options.image_size),
+        which=options.which,
+        revision=options.revision,
+    )
+    if found.ignored:
+        print(f"not used: {', '.join(found.ignored)}")
+    print(options.out)
 
 
 class _Parser(argparse.ArgumentParser):

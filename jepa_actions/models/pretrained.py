@@ -84,6 +84,46 @@ def load_vjepa2(
     )
 
 
+def load_vjepa2_encoder(
+    source: str | Path,
+    *,
+    architecture: str | Architecture | None = None,
+    image_size: tuple[int, int] | None = None,
+    which: Literal["target_encoder", "encoder"] = "target_encoder",
+    revision: str | None = None,
+) -> VideoEncoder:
+    """The encoder alone, whatever predictor is beside it: V-JEPA 2-AC's release holds an action-conditioned one.
+
+    Arguments and errors are those of `load_vjepa2`.
+    """
+    files = open_weights(source, which, revision, parts=("encoder",))
+    asked = _architecture(files, architecture, checked_size=image_size is None).encoder
+    with torch.device("meta"):
+        encoder = VideoEncoder(asked if image_size is None else replace(asked, image_size=image_size))
+    return _fill(encoder, "encoder", files, _plan(files, {"encoder": encoder}))
+
+
+def convert_vjepa2(source: str | Path, folder: str | Path, **options: Any) -> Pretrained:
+    """Write published weights as a model folder, which `WorldModel.from_pretrained` and a recipe's `init` open.
+
+    Args:
+        source: as for `load_vjepa2`.
+        folder: must not hold anything yet.
+        options: the other arguments of `load_vjepa2`.
+
+    Raises:
+        CheckpointError: as `load_vjepa2` does, or for a folder that is not empty.
+    """
+    out = Path(folder)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out}: expected a new or empty folder, found a {'folder' if out.is_dir() else 'file'}")
+    found = load_vjepa2(source, **options)
+    size = "x".join(map(str, found.encoder.config.image_size))
+    card = f"# {out.name}\n\nEncoder and masked predictor of V-JEPA 2 at {size}, converted from `{source}`.\n"
+    found.world_model().save_pretrained(out, card=card)
+    return found
+
+
 def _architecture(files: WeightFiles, asked: str | Architecture | None, checked_size: bool) -> Architecture:
     """What was asked for, which must be what the files say; or what the files say."""
     if isinstance(asked, str):

@@ -16,7 +16,7 @@ from torch import Tensor
 from jepa_actions.errors import CheckpointError
 from jepa_actions.hub import resolve_folder
 
-_PARTS = ("encoder", "target_encoder", "predictor")
+PARTS = ("encoder", "predictor")
 # Tables of fixed sine codes that old training code kept beside rotary weights, which do not use them.
 _UNUSED = ("encoder.pos_embed", "predictor.predictor_pos_embed")
 
@@ -39,13 +39,16 @@ class WeightFiles:
     pos_embed: dict[str, int] = field(default_factory=dict)  # how many tokens an unused position table was made for
 
 
-def open_weights(source: str | Path, which: str, revision: str | None) -> WeightFiles:
+def open_weights(
+    source: str | Path, which: str, revision: str | None = None, parts: tuple[str, ...] = PARTS
+) -> WeightFiles:
     """Open a folder or Hub id in the Hugging Face layout, or a `.pt` of the original release.
 
     Args:
         source: where the weights are.
         which: `target_encoder` or `encoder`; a `.pt` holds both.
         revision: branch, tag or commit, for a Hub id.
+        parts: which of `PARTS` to open; what belongs to the other is ignored, and listed.
 
     Raises:
         CheckpointError: naming the file, what was found and what was expected.
@@ -54,12 +57,12 @@ def open_weights(source: str | Path, which: str, revision: str | None) -> Weight
         raise CheckpointError(f"{source}: which: expected 'target_encoder' or 'encoder', found {which!r}")
     path = Path(source)
     if not path.is_file():
-        return _open_folder(resolve_folder(source, revision))
+        return _open_folder(resolve_folder(source, revision), parts)
     if revision is not None:
         raise CheckpointError(f"{path}: is a file, so it has no revision {revision!r}")
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: expected its folder, which also holds config.json, found the file alone")
-    return _open_release(path, which)
+    return _open_release(path, which, parts)
 
 
 # -- the Hugging Face layout -------------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ _FIELDS = {  # our field -> the name in config.json
 _FIXED = {"model_type": "vjepa2", "hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-6}
 
 
-def _open_folder(folder: Path) -> WeightFiles:
+def _open_folder(folder: Path, parts: tuple[str, ...]) -> WeightFiles:
     facts = _facts(folder / "config.json")
     files = _shards(folder)
     handles: dict[Path, Any] = {}
@@ -99,19 +102,18 @@ def _open_folder(folder: Path) -> WeightFiles:
             if name not in sizes:
                 raise CheckpointError(f"{path}: tensor {name!r} is missing, though the index places it here")
             shapes[name], places[name] = sizes[name], path
-    ignored: tuple[str, ...] = ()
-    if any(name.startswith("vjepa2.") for name in shapes):  # a classifier: its head is not part of V-JEPA 2
-        ignored = tuple(sorted(name for name in shapes if name.startswith(("pooler.", "classifier."))))
-        renamed = {name.removeprefix("vjepa2."): name for name in shapes if name not in ignored}
-    else:
-        renamed = {name: name for name in shapes}
+    heads: tuple[str, ...] = tuple(f"{part}." for part in PARTS if part not in parts)
+    if any(name.startswith("vjepa2.") for name in shapes):  # a classifier, whose head is not part of V-JEPA 2
+        heads = (*(f"vjepa2.{head}" for head in heads), "pooler.", "classifier.")
+    ignored = tuple(sorted(name for name in shapes if name.startswith(heads)))
+    renamed = {name.removeprefix("vjepa2."): name for name in shapes if name not in ignored}
     return WeightFiles(
         where=folder,
         layout="hugging_face",
         shapes={ours: shapes[theirs] for ours, theirs in renamed.items()},
         read=lambda name: handles[places[renamed[name]]].get_tensor(renamed[name]),
         place=lambda name: places.get(renamed.get(name, ""), folder),
-        facts=facts,
+        facts={name: fact for name, fact in facts.items() if name.startswith(parts)},
         ignored=ignored,
     )
 
@@ -166,14 +168,15 @@ def _json(path: Path) -> dict[str, Any]:
 # -- the original release's layout -------------------------------------------------------------------------------------
 
 
-def _open_release(path: Path, which: str) -> WeightFiles:
+def _open_release(path: Path, which: str, parts: tuple[str, ...]) -> WeightFiles:
     content = _load_pt(path)
-    for part in (which, "predictor"):
+    taken = {part: which if part == "encoder" else part for part in parts}  # ours -> the release's
+    for part in taken.values():
         if not isinstance(content.get(part), dict):
             held = ", ".join(map(str, content)) or "nothing"
             raise CheckpointError(f"{path}: expected a dictionary {part!r} of tensors, found {held}")
     tensors: dict[str, Tensor] = {}
-    for part, prefix in ((which, "encoder"), ("predictor", "predictor")):
+    for prefix, part in taken.items():
         for key, value in content[part].items():
             name = f"{prefix}.{re.sub(r'^((module|backbone)[.])+', '', str(key))}"
             if not isinstance(value, Tensor):
@@ -182,7 +185,7 @@ def _open_release(path: Path, which: str) -> WeightFiles:
                 raise CheckpointError(f"{path}: {part}[{key!r}]: stands there twice, with and without a prefix")
             tensors[name] = value
     unused = [name for name in _UNUSED if name in tensors]
-    others = sorted(str(key) for key in content if key not in (which, "predictor"))
+    others = sorted(str(key) for key in content if key not in taken.values())
     pos_embed = {name: tensors.pop(name).shape[-2] for name in unused if tensors[name].dim() >= 2}
     return WeightFiles(
         where=path,
@@ -206,7 +209,7 @@ def _load_pt(path: Path) -> dict[Any, Any]:
         why = f"it asks for {wanted.group(1)}" if wanted else text.partition(" Check the doc")[0][:120] or "it is empty"
         raise CheckpointError(f"{path}: refused by torch.load(weights_only=True): {why}") from error
     if not isinstance(content, dict):
-        expected = f"a dictionary with {', '.join(_PARTS)}"
+        expected = "a dictionary with encoder, target_encoder, predictor"
         raise CheckpointError(f"{path}: expected {expected}, found {type(content).__name__}")
     return content
 

@@ -95,6 +95,8 @@ class OptimConfig:
     checkpoint_every: int = 500  # 0 writes none
     keep_checkpoints: int = 2
     mixed_precision: Literal["no", "bf16"] = "no"
+    gradient_checkpointing: bool = False  # compute each block again for its gradient: less memory, more time
+    compile: bool = False  # torch.compile every transformer block; needs a C++ compiler, or triton on CUDA
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,6 @@ class TrainConfig:
     model: WorldModelConfig = field(default_factory=WorldModelConfig)
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
     train: OptimConfig = field(default_factory=OptimConfig)
-    init: str | None = None  # a model folder or Hub id whose weights training starts from
+    init: str | None = None  # weights to start from: a model folder or Hub id, or vjepa2: and V-JEPA 2's published ones
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     evaluate: tuple[str, ...] = ()  # evaluations run at the end, by name: planning, inverse, probe, rollout, masked

@@ -35,6 +35,7 @@ from jepa_actions.training.ema import Ema
 from jepa_actions.training.meters import spread
 from jepa_actions.training.schedules import active, learning_rate
 from jepa_actions.training.sources import OpenData, open_data
+from jepa_actions.training.start import start_model
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "masked": Masked,
@@ -89,6 +90,9 @@ class TrainingModule(nn.Module):
 
     @torch.no_grad()
     def _meters(self, views: Views) -> dict[str, Tensor]:
+        parts = (self.model.encoder, self.model.pooler)
+        if not any(weight.requires_grad for part in parts for weight in part.parameters()):
+            return {}  # frozen latents are what they are
         if "z" not in views.__dict__:  # no objective used z: measuring it must not move the pooler's running statistics
             self.model.pooler.eval()
             _ = views.z
@@ -101,24 +105,23 @@ class TrainingModule(nn.Module):
 
 
 def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
-    """A new model for the recipe and its data, with encoder, predictor and pooler of `init` where one is given.
+    """A new model for the recipe and its data, with the weights of `init` where one is given.
 
     Raises:
-        ConfigError: for an objective that needs actions where there are none, or an `init` of another architecture.
+        ConfigError: for an objective that needs actions where there are none or an encoder that is not frozen, or an
+            `init` of another architecture.
     """
+    if config.model.backbone is not None and config.objectives.masked is not None:
+        raise ConfigError(
+            f"objectives.masked: model.backbone ({config.model.backbone.name}) is a frozen encoder of single frames, "
+            "which has no masked pretraining; set objectives.masked to null"
+        )
     if data.codec is None:
         for name in NEEDS_ACTIONS:
             if getattr(config.objectives, name) is not None:
                 reason = "data.labels is false" if not config.data.labels else f"{data.dataset.name} has no actions"
                 raise ConfigError(f"objectives.{name} needs actions, but {reason}")
-    if config.init is not None:
-        model = WorldModel(config.model, data.codec)
-        source = WorldModel.from_pretrained(config.init)
-        _check_start(source, model)
-        for part in ("encoder", "predictor", "pooler"):
-            getattr(model, part).load_state_dict(getattr(source, part).state_dict())
-        return model
-    return WorldModel(config.model, data.codec)
+    return start_model(config.model, data.codec, config.init)
 
 
 def train(
@@ -157,7 +160,7 @@ def train(
         accelerator.init_trackers(config.name, config=_plain(asdict(config)))
 
     set_seed(config.seed)
-    data = open_data(config.data, config.model.encoder.image_size, config.model.cameras)
+    data = open_data(config.data, config.model.image_size, config.model.cameras)
     model = build_model(config, data)
     loader = ClipLoader(
         data.dataset,
@@ -176,6 +179,10 @@ def train(
     start = load_checkpoint(run, config, model, ema, optimizer) if resume else 0
     if accelerator.is_main_process:
         _prepare_folder(run, config, start)
+    set_gradient_checkpointing(model, optim.gradient_checkpointing)
+    if optim.compile:
+        for part in (model, ema.target):
+            compile_blocks(part)
     trained = accelerator.prepare(module)
     end = optim.steps if stop_after is None else min(stop_after, optim.steps)
 
@@ -271,24 +278,12 @@ def _prepare_folder(run: Path, config: TrainConfig, start: int) -> None:
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
-def _check_start(source: WorldModel, model: WorldModel) -> None:
-    """Weights only mean the same in the same architecture; the picture size alone may differ."""
-    for part in ("encoder", "predictor", "pooler", "image"):
-        before, now = asdict(getattr(source.config, part)), asdict(getattr(model.config, part))
-        changed = [
-            f"model.{part}.{key} is {before[key]!r} there, {now[key]!r} in the recipe"
-            for key in now
-            if key != "image_size" and before[key] != now[key]
-        ]
-        if changed:
-            raise ConfigError(f"init: {'; '.join(changed)}")
-
-
 def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW without weight decay on biases, norms, tokens and embeddings; heads at `head_lr` times the rate."""
     optim = config.train
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for name, parameter in learned:
         matrix = parameter.dim() >= 2 and not any(word in name for word in ("mask_tokens", "queries", "slots", "gap"))
         scale = optim.head_lr if name.startswith(("dynamics.", "inverse.")) else 1.0
         groups.setdefault((optim.weight_decay if matrix else 0.0, scale), []).append(parameter)

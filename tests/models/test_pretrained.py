@@ -25,6 +25,7 @@ from jepa_actions.models import (
     WorldModel,
     encoder_config,
     load_vjepa2,
+    load_vjepa2_encoder,
     predictor_config,
 )
 
@@ -107,6 +108,24 @@ def test_the_weights_of_a_classifier_load_without_its_head(tmp_path):
     assert found.ignored == ("classifier.weight",)
 
 
+def test_the_encoder_alone_whatever_predictor_is_beside_it(tmp_path):
+    content = release_content()
+    content["predictor"] = {"module.action_encoder.weight": torch.zeros(16, 7)}
+    del content["target_encoder"]  # as in the release of V-JEPA 2-AC
+    torch.save(content, tmp_path / "ac.pt")
+    encoder = load_vjepa2_encoder(tmp_path / "ac.pt", architecture=SMALL, which="encoder")
+    assert same(encoder, modules(seed=1)[0])
+    with pytest.raises(CheckpointError, match=r"tensor 'predictor[.]\w+[.]\w+' is missing"):
+        load_vjepa2(tmp_path / "ac.pt", architecture=SMALL, which="encoder")
+    folder = write_hugging_face(tmp_path / "folder")
+    assert same(load_vjepa2_encoder(folder), modules()[0])
+    assert load_vjepa2_encoder(folder, image_size=(8, 24)).config.grid == (2, 6)
+    (folder / "model.safetensors").unlink()
+    save_file({"encoder.norm.weight": torch.ones(24)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"tensor 'encoder\.[\w.]+' is missing"):
+        load_vjepa2_encoder(folder)
+
+
 def test_another_image_size_is_a_wish_not_a_difference(tmp_path):
     folder, file = write_hugging_face(tmp_path / "a"), write_release(tmp_path / "b.pt")
     for found in (
@@ -142,8 +161,8 @@ def test_nothing_is_allocated_but_the_weights_themselves(tmp_path, monkeypatch):
 
         monkeypatch.setattr(cls, "__init__", init)
 
-    def opened(*args):
-        files = open_weights(*args)
+    def opened(*args, **options):
+        files = open_weights(*args, **options)
         return replace(files, read=lambda name: (reads.append(name), files.read(name))[1])
 
     open_weights = pretrained.open_weights

@@ -1,0 +1,77 @@
+"""The model a run starts from: new weights, those of a saved model, or V-JEPA 2's published ones."""
+
+from dataclasses import asdict
+
+from jepa_actions.data import ActionCodec
+from jepa_actions.errors import CheckpointError, ConfigError
+from jepa_actions.models import Architecture, FrameBackbone, WorldModel, WorldModelConfig, load_vjepa2
+
+PUBLISHED = "vjepa2:"
+
+
+def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str | None) -> WorldModel:
+    """A model of the recipe, with the weights that `init` names.
+
+    Args:
+        config: the recipe's model.
+        codec: of its actions; None where there are none.
+        init: a model folder or Hub id, which gives encoder, predictor and pooler; `vjepa2:` and a folder, a Hub id or
+            a `.pt` of V-JEPA 2, which gives encoder and predictor; None gives nothing.
+
+    Raises:
+        ConfigError: for an `init` of another architecture, naming each difference, or no V-JEPA 2 weights.
+        CheckpointError: for an `init` that is no model folder.
+    """
+    if config.backbone is not None and init is not None:
+        return _start_frozen(config, codec, init)
+    model = WorldModel(config, codec)
+    if init is None:
+        return model
+    if init.startswith(PUBLISHED):
+        _start_published(model, init.removeprefix(PUBLISHED))
+        return model
+    source = WorldModel.from_pretrained(init)
+    _check_same(source.config, model.config)
+    for part in ("encoder", "predictor", "pooler"):
+        getattr(model, part).load_state_dict(getattr(source, part).state_dict())
+    return model
+
+
+def _start_published(model: WorldModel, source: str) -> None:
+    """Put V-JEPA 2's encoder and predictor in their places; the picture size is the recipe's."""
+    config = model.config
+    try:
+        found = load_vjepa2(
+            source, architecture=Architecture(config.encoder, config.predictor), image_size=config.encoder.image_size
+        )
+    except CheckpointError as error:
+        raise ConfigError(f"init: {error}") from error
+    if found.image != config.image:
+        raise ConfigError(f"init: V-JEPA 2 expects model.image {found.image}, found {config.image} in the recipe")
+    model.encoder, model.predictor = found.encoder, found.predictor
+    model.train()
+
+
+def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str) -> WorldModel:
+    """The backbone and the pooler of a saved model, where the recipe's encoder is a frozen backbone."""
+    source = WorldModel.from_pretrained(init)
+    if not isinstance(source.encoder, FrameBackbone):
+        raise ConfigError(f"init: model.backbone is null there, {config.backbone} in the recipe")
+    model = WorldModel(config, codec, backbone=source.encoder)
+    _check_same(source.config, model.config)
+    model.pooler.load_state_dict(source.pooler.state_dict())
+    return model
+
+
+def _check_same(before: WorldModelConfig, now: WorldModelConfig) -> None:
+    """Weights only mean the same in the same architecture; the picture size alone may differ."""
+    frozen = now.backbone is not None
+    for part in ("backbone", "pooler") if frozen else ("encoder", "predictor", "pooler", "image"):
+        there, here = asdict(getattr(before, part)), asdict(getattr(now, part))
+        changed = [
+            f"model.{part}.{key} is {there[key]!r} there, {here[key]!r} in the recipe"
+            for key in here
+            if key not in (("weights",) if frozen else ("image_size",)) and there[key] != here[key]
+        ]
+        if changed:
+            raise ConfigError(f"init: {'; '.join(changed)}")
