@@ -23,6 +23,8 @@ def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str |
         CheckpointError: for an `init` that is no model folder.
     """
     if config.backbone is not None and init is not None:
+        if init.startswith(PUBLISHED):
+            raise ConfigError(f"init: {init} has weights for model.encoder, but the recipe has model.backbone")
         return _start_frozen(config, codec, init)
     model = WorldModel(config, codec)
     if init is None:
@@ -38,7 +40,7 @@ def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str |
 
 
 def _start_published(model: WorldModel, source: str) -> None:
-    """Put V-JEPA 2's encoder and predictor in their places; the picture size is the recipe's."""
+    """Give encoder and predictor V-JEPA 2's weights; the picture size is the recipe's."""
     config = model.config
     try:
         found = load_vjepa2(
@@ -48,8 +50,8 @@ def _start_published(model: WorldModel, source: str) -> None:
         raise ConfigError(f"init: {error}") from error
     if found.image != config.image:
         raise ConfigError(f"init: V-JEPA 2 expects model.image {found.image}, found {config.image} in the recipe")
-    model.encoder, model.predictor = found.encoder, found.predictor
-    model.train()
+    for part in ("encoder", "predictor"):  # the tensors themselves, not copies
+        getattr(model, part).load_state_dict(getattr(found, part).state_dict(), assign=True)
 
 
 def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str) -> WorldModel:

@@ -12,8 +12,10 @@ from vjepa2_weights import SMALL, modules, write_hugging_face, write_release
 from jepa_actions.cli import main
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import ImageTransform, WorldModel
+from jepa_actions.models.backbone import BackboneConfig
 from jepa_actions.objectives import InverseLossConfig, MaskedConfig
 from jepa_actions.training import ObjectivesConfig, train
+from jepa_actions.training.start import start_model
 
 TERMS = ObjectivesConfig(masked=MaskedConfig(), inverse=InverseLossConfig())
 
@@ -58,6 +60,13 @@ def test_a_recipe_of_another_architecture_is_one_line(tmp_path, changes, text):
     with pytest.raises(ConfigError, match=f"init: .*{text}") as caught:
         train(recipe(tmp_path / "runs", f"vjepa2:{source}", **parts), quiet=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_backbone_leaves_no_place_for_them(tmp_path):
+    first = recipe(tmp_path, "vjepa2:weights")
+    config = replace(first.model, backbone=BackboneConfig("timm:vit_tiny_patch16_224"))
+    with pytest.raises(ConfigError, match=r"init: vjepa2:weights has weights for model.encoder, but .* model.backbone"):
+        start_model(config, None, first.init)
 
 
 def test_pictures_that_are_normalised_otherwise_are_one_line(tmp_path):
