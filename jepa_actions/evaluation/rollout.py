@@ -34,7 +34,7 @@ def evaluate_rollout(
     began = time.perf_counter()
     if model.dynamics is None or not data.heldout:
         raise DataError(f"{data.dataset.name}: a rollout needs a model with dynamics and held-out stretches")
-    past = model.dynamics.config.history
+    past = model.dynamics.config.history or 1
     test = encode_clips(model, data.heldout_dataset, data.heldout, frames=past + horizon, limit=limit, seed=seed)
     whole = test.known.all(1)
     shuffle = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
@@ -62,7 +62,7 @@ def evaluate_rollout(
 
 def _imagine(model: WorldModel, test: Encoded, actions: Float[Tensor, "c t a"]) -> Float[Tensor, "c h n d"]:
     assert model.dynamics is not None
-    past = model.dynamics.config.history
+    past = model.dynamics.config.history or 1
     parts = []
     for rows in torch.arange(len(test)).split(128):
         cache = model.dynamics.start(test.z[rows, : past - 1], actions[rows, : past - 1])

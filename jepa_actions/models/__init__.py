@@ -2,13 +2,15 @@
 
 from jepa_actions.models.architectures import ARCHITECTURES, Architecture, encoder_config, predictor_config
 from jepa_actions.models.backbone import BackboneConfig, FrameBackbone
-from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
+from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.masks import MASK_KINDS, Mask, RaggedMask, nearest_visible, sample_mask, sample_ragged_mask
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
 from jepa_actions.models.pretrained import Pretrained, load_vjepa2, load_vjepa2_encoder
+from jepa_actions.models.pretrained_ac import load_ac_predictor, load_ac_weights
+from jepa_actions.models.rollout_cache import Cache
 from jepa_actions.models.world_model import (
     Context,
     Goal,
@@ -47,6 +49,8 @@ __all__ = [
     "WorldModel",
     "WorldModelConfig",
     "encoder_config",
+    "load_ac_predictor",
+    "load_ac_weights",
     "load_vjepa2",
     "load_vjepa2_encoder",
     "nearest_visible",

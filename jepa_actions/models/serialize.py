@@ -26,6 +26,10 @@ ADDED: dict[int, dict[str, Any]] = {
         "model.backbone": None,
         "model.predictor.mlp_ratio": 4.0,
         "model.predictor.mask_tokens": 3,
+        "model.dynamics.conditioning": "token",
+        "model.dynamics.proprio": 0,
+        "model.dynamics.extrinsics": 0,
+        "model.dynamics.normalise": False,
     },
 }
 LIBRARY = "jepa_actions"

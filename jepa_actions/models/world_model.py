@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from jepa_actions.data import ActionCodec, ModelBounds
 from jepa_actions.errors import ShapeError
 from jepa_actions.models.backbone import BackboneConfig
-from jepa_actions.models.dynamics import Cache, DynamicsConfig, LatentDynamics
+from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
+from jepa_actions.models.rollout_cache import Cache
 from jepa_actions.nn import AttentivePooler, Distribution, PatchReadout
 
 
@@ -185,10 +186,7 @@ class WorldModel(nn.Module):
                 f"actions: expected ({context.z.shape[0]} problems, candidates, horizon, {self.action_dim}), "
                 f"found {tuple(actions.shape)}"
             )
-        problems, candidates = actions.shape[:2]
-        z = context.z[:, None].expand(-1, candidates, -1, -1).flatten(0, 1)
-        states = self._dynamics().rollout(z, actions.flatten(0, 1), context.cache.expand(candidates))
-        return Rollout(states.unflatten(0, (problems, candidates)))
+        return Rollout(self._dynamics().imagine(context.z, actions, context.cache))
 
     def infer_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: int) -> Distribution:
         """The inverse head's belief about the model action taken at z on a way of k steps to z_goal.

@@ -7,6 +7,7 @@ from jepa_actions.nn.gather import gather_rows
 from jepa_actions.nn.packed import packed_attention
 from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positions
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
+from jepa_actions.nn.shared_attention import shared_attention
 from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import Block, Mlp, SelfAttention, init_transformer
 
@@ -32,5 +33,6 @@ __all__ = [
     "packed_attention",
     "rotary_table",
     "set_attention_backend",
+    "shared_attention",
     "sincos_positions",
 ]

@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         past: KeyValue | None = None,
     ) -> tuple[Float[Tensor, "b n d"], KeyValue]:
         """Attend within x and to `past`; returns the output and the keys and values including those of x."""
-        q, k, v = (part.transpose(1, 2) for part in self._project(x, rotary))
+        q, k, v = (part.transpose(1, 2) for part in self.project(x, rotary))
         if past is not None:
             k, v = torch.cat([past.key, k], dim=2), torch.cat([past.value, v], dim=2)
         out = attention(q, k, v, mask, self.attention_backend).transpose(1, 2).flatten(2)
@@ -50,11 +50,11 @@ class SelfAttention(nn.Module):
 
     def packed(self, x: Float[Tensor, "n d"], rotary: Rotary | None, lengths: Sequence[int]) -> Float[Tensor, "n d"]:
         """Attend within each of several sequences that lie one after the other in x."""
-        q, k, v = self._project(x, rotary)
+        q, k, v = self.project(x, rotary)
         out: Tensor = self.proj(packed_attention(q, k, v, lengths, self.attention_backend).flatten(1))
         return out
 
-    def _project(self, x: Float[Tensor, "*b n d"], rotary: Rotary | None) -> tuple[Tensor, ...]:
+    def project(self, x: Float[Tensor, "*b n d"], rotary: Rotary | None) -> tuple[Tensor, ...]:
         """Queries, keys and values, `(*b, n, heads, head_dim)` each, the first two turned."""
         qkv = self.qkv(x)
         if rotary is not None:
@@ -85,6 +85,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.gradient_checkpointing = False  # see set_gradient_checkpointing
 
     def forward(
         self,

@@ -49,7 +49,7 @@ class Forward:
         loss = masked_mean(one_step, mask)
         copy = self._error(target[:, :-1], target[:, 1:])
         logs = {"one_step": loss.detach(), "copy_last": masked_mean(copy, mask).detach()}
-        first = dynamics.config.history - 1  # the rollout starts once the history is full
+        first = (dynamics.config.history or 1) - 1  # the rollout starts once the history is full
         if config.rollout > 0 and z.shape[1] - first > 2:
             cache = dynamics.start(z[:, :first], actions[:, :first])
             imagined = dynamics.rollout(z[:, first], actions[:, first:], cache)

@@ -96,15 +96,6 @@ def test_a_cache_holds_no_more_than_history_asks_for(history):
     assert [layer.key.shape[2] for layer in cache.layers] == [4 * (history - 1)] * (2 if history > 1 else 0)
 
 
-def test_frames_as_a_batch_equal_the_general_path():
-    model, (z, a) = dynamics(kind="transformer", heads=2, history=1), sequence()
-    x, rotary = model._tokens(z, a, first=0)
-    x, mask = x.flatten(1, 2), model._causal_mask(6, z.device)
-    for block in model.blocks:
-        x = block(x, rotary, mask)
-    close(model(z, a), model._read(x, z))
-
-
 def test_only_the_differences_of_times_count():
     model, (z, a) = dynamics(kind="transformer", heads=2, history=3), sequence(t=2)
     early = model.start(z[:, :1], a[:, :1])
@@ -118,17 +109,6 @@ def test_no_change_learned_is_the_present_state():
     model, (z, a) = dynamics(kind="transformer", heads=2, history=2), sequence()
     torch.nn.init.zeros_(model.out.weight)
     assert torch.equal(model(z, a), z)
-
-
-def test_an_expanded_cache_is_every_problems_own_past_for_each_candidate():
-    model, (z, a) = dynamics(kind="transformer", heads=2, history=3), sequence()
-    cache = model.start(z[:, :2], a[:, :2]).expand(3)
-    assert torch.equal(cache.layers[0].key[:3], cache.layers[0].key[:1].expand(3, -1, -1, -1))
-    one_by_one = []
-    for p in (slice(0, 1), slice(1, 2)):
-        one_by_one.append(model.rollout(z[p, 2], a[p, 2:], model.start(z[p, :2], a[p, :2])))
-    together = model.rollout(z[:, 2].repeat_interleave(3, 0), a[:, 2:].repeat_interleave(3, 0), cache)
-    close(together[::3], torch.cat(one_by_one))
 
 
 def test_an_mlp_with_a_history_is_refused():
