@@ -155,7 +155,7 @@ def edit(folder: Path, *keys: str, value: object) -> None:
         (("model", "encoder", "patch"), 0, "model.encoder: encoder.patch 0"),
         (("model", "encoder", "image_size"), [16], "model.encoder.image_size: expected tuple"),
         (("model", "encoder"), [], "model.encoder: expected an object, found list"),
-        (("model", "dynamics", "kind"), "lstm", r"model.dynamics.kind: expected one of \('mlp', 'transformer'\)"),
+        (("model", "dynamics", "kind"), "lstm", r"model.dynamics.kind: expected one of \('mlp', 'transformer', 'ac'\)"),
         (("model", "dynamics", "history"), 2, "expected dynamics.history 1, found 2"),
         (("model", "pooler", "dim"), "wide", "model.pooler.dim: expected int"),
         (("codec", "std"), [0.0, 1.0], "std > 0"),
