@@ -97,6 +97,7 @@ def evaluate(argv: list[str]) -> None:
                 episodes=options.episodes,
                 seeds=options.seeds,
                 planner=planner,
+                history=model.history,
                 untrained=untrained_like(model),
             )
         }

@@ -55,7 +55,7 @@ def push_folder(folder: str | Path, repo_id: str, private: bool = False) -> str:
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=_PATTERNS)
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise CheckpointError(f"{repo_id}: cannot be pushed: {_one_line(error)}") from error
     return str(commit.commit_url)
 
@@ -72,13 +72,13 @@ def _download(repo_id: str, revision: str | None) -> Path:
         ) from error
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the Hub") from error
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise CheckpointError(
             f"{repo_id}: no such folder, and cannot be downloaded from the Hub: {_one_line(error)}"
         ) from error
 
 
-def _hub_errors() -> tuple[type[Exception], ...]:
+def hub_errors() -> tuple[type[Exception], ...]:
     """What the Hub's client raises: a refusal, a bad name, no token, no network (an error of its HTTP library)."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

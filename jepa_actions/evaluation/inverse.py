@@ -178,7 +178,7 @@ def _fit(
         train.known[:, 1],
         budget=budget,
         seed=seed,
-        grid=model.config.encoder.grid,
+        grid=model.grid,
         cameras=len(model.config.cameras),
     )
 

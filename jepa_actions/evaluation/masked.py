@@ -39,8 +39,10 @@ def evaluate_masked(
 
     Raises:
         DataError: if nothing is held out.
+        ConfigError: for a model whose encoder is a frozen backbone, which has no masked predictor.
     """
     began = time.perf_counter()
+    model.masked_parts()
     if not data.heldout:
         raise DataError(f"{data.heldout_dataset.name}: nothing is held out (data.split), so nothing can be evaluated")
     index = ClipIndex(data.heldout, frames=config.frames, block=config.block)
@@ -104,10 +106,11 @@ def _compare(
     stretch: Int[np.ndarray, "b"],
 ) -> _Rows:
     target = take_tokens(features, mask.target)
-    seen = model.encoder(images, mask.visible)
+    encoder, predictor = model.masked_parts()
+    seen = encoder(images, mask.visible)
     nearest = nearest_visible(mask.visible, mask.target, mask.kind, model.config.encoder.grid)
     answers = {
-        "model": model.predictor(seen, mask.visible, mask.target, mask.kind),
+        "model": predictor(seen, mask.visible, mask.target, mask.kind),
         "nearest_visible": take_tokens(_normed(seen), nearest),
         "nearest_visible_full_clip": take_tokens(features, mask.visible.gather(1, nearest)),
     }

@@ -66,7 +66,7 @@ def _named(model: WorldModel, picture: Tensor | dict[str, Tensor]) -> dict[str, 
 
 
 def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Tensor, "c h w"]]:
-    """One RGB picture per camera of the model, uint8, exactly of the model's size."""
+    """One RGB picture per camera of the model, uint8, exactly of the model's size; of any size for a backbone."""
     from PIL import Image
 
     cameras = model.config.cameras
@@ -79,7 +79,7 @@ def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Te
         named[camera] = file
     if set(named) != set(cameras):
         raise ShapeError(f"pictures: expected one for each camera ({', '.join(cameras)}), found {', '.join(named)}")
-    height, width = model.config.encoder.image_size
+    height, width = model.config.image_size
     found = {}
     for camera, file in named.items():
         try:
@@ -87,7 +87,7 @@ def read_pictures(model: WorldModel, files: Sequence[str]) -> dict[str, UInt8[Te
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             raise DataError(f"{file}: not a picture that can be read ({error})") from error
-        if pixels.shape[:2] != (height, width):
+        if model.config.backbone is None and pixels.shape[:2] != (height, width):
             raise ShapeError(f"{file}: expected {height}x{width} pixels, found {pixels.shape[0]}x{pixels.shape[1]}")
         found[camera] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     return found

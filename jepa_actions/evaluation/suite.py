@@ -14,7 +14,7 @@ from jepa_actions.evaluation.masked import evaluate_masked
 from jepa_actions.evaluation.planning import evaluate_planning
 from jepa_actions.evaluation.probe import evaluate_probe
 from jepa_actions.evaluation.rollout import evaluate_rollout
-from jepa_actions.models import WorldModel
+from jepa_actions.models import FrameBackbone, WorldModel
 from jepa_actions.models.serialize import decode
 from jepa_actions.planning import CEMConfig
 from jepa_actions.training import DataConfig, OpenData, open_data
@@ -38,14 +38,18 @@ def data_of(model: WorldModel, path: str | None = None) -> tuple[DataConfig, Ope
     config = decode(DataConfig, recipe["data"], "config.json: extra.recipe.data")
     if path is not None:
         config = replace(config, path=path)
-    return config, open_data(config, model.config.encoder.image_size, model.config.cameras)
+    return config, open_data(config, model.config.image_size, model.config.cameras)
 
 
 def untrained_like(model: WorldModel, seed: int = 0) -> WorldModel:
-    """A model of the same form with fresh weights: the floor of everything that training should have taught."""
+    """A model of the same form with fresh weights: the floor of everything that training should have taught.
+
+    A frozen backbone was not taught: the model's own is used again.
+    """
+    frozen = model.encoder if isinstance(model.encoder, FrameBackbone) else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = WorldModel(model.config, model.codec).eval()
+        fresh = WorldModel(model.config, model.codec, backbone=frozen).eval()
     fresh.extra = dict(model.extra)
     return fresh
 
@@ -67,7 +71,13 @@ def evaluate_all(
         match name:
             case "planning":
                 reports[name] = evaluate_planning(
-                    model, protocol, episodes=episodes, seeds=seeds, planner=planner, untrained=untrained_like(model)
+                    model,
+                    protocol,
+                    episodes=episodes,
+                    seeds=seeds,
+                    planner=planner,
+                    history=model.history,
+                    untrained=untrained_like(model),
                 )
             case "inverse":
                 reports[name] = evaluate_inverse(model, data)

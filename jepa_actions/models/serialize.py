@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from jepa_actions.data import ActionCodec
 from jepa_actions.errors import CheckpointError, JepaActionsError
 from jepa_actions.hub import resolve_folder
+from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.world_model import WorldModel, WorldModelConfig
 
 FORMAT_VERSION = 2
@@ -24,6 +25,7 @@ FORMAT_VERSION = 2
 ADDED: dict[int, dict[str, Any]] = {
     2: {
         "model.backbone": None,
+        "model.attention": "auto",
         "model.predictor.mlp_ratio": 4.0,
         "model.predictor.mask_tokens": 3,
         "model.dynamics.conditioning": "token",
@@ -94,11 +96,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected the fields {sorted(_FIELDS)}; missing or unknown: {odd}")
     for later in range(version + 1, FORMAT_VERSION + 1):
         for field, value in ADDED[later].items():
-            _fill(config, field, value, f"{path}: {field}: not part of format_version {version}")
+            _add_field(config, field, value, f"{path}: {field}: not part of format_version {version}")
     return config
 
 
-def _fill(config: dict[str, Any], field: str, value: Any, present: str) -> None:
+def _add_field(config: dict[str, Any], field: str, value: Any, present: str) -> None:
     """Add a field to an older config; where its object is not as expected, decoding says so later."""
     *parents, name = field.split(".")
     inner: Any = config
@@ -124,7 +126,8 @@ def load_model(folder: str | Path) -> WorldModel:
     model_config = decode(WorldModelConfig, config["model"], where + "model")
     try:
         codec = None if config["codec"] is None else ActionCodec.from_dict(config["codec"])
-        model = WorldModel(model_config, codec)
+        frozen = None if model_config.backbone is None else FrameBackbone(model_config.backbone, pretrained=False)
+        model = WorldModel(model_config, codec, backbone=frozen)
     except (JepaActionsError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}{error}") from error
     load_weights(model, path / "model.safetensors")
@@ -134,7 +137,11 @@ def load_model(folder: str | Path) -> WorldModel:
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
     """Fill a module from a safetensors file: the same names, shapes and finite values, or a `CheckpointError`."""
-    tensors = read_tensors(path)
+    fill_weights(model, read_tensors(path), str(path))
+
+
+def fill_weights(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
+    """Fill a module from tensors: the same names, shapes, types and finite values, or a `CheckpointError` on `path`."""
     expected = model.state_dict()
     for name in sorted(set(expected) - set(tensors)):
         raise CheckpointError(f"{path}: tensor {name!r} is missing")

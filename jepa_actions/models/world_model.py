@@ -1,6 +1,6 @@
 """One encoder, and on its latents a masked predictor, forward dynamics and an inverse head: the model that is saved."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +9,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from jepa_actions.data import ActionCodec, ModelBounds
-from jepa_actions.errors import ShapeError
-from jepa_actions.models.backbone import BackboneConfig
+from jepa_actions.errors import ConfigError, ShapeError
+from jepa_actions.models.backbone import BackboneConfig, FrameBackbone, backbone_facts, resolved_backbone
 from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.rollout_cache import Cache
-from jepa_actions.nn import AttentivePooler, Distribution, PatchReadout
+from jepa_actions.nn import AttentionBackend, AttentivePooler, Distribution, PatchReadout, set_attention_backend
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageTransform:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
-    def __call__(self, frames: UInt8[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
+    def __call__(self, frames: UInt8[Tensor, "*b c h w"] | Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
         mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
         return (frames.to(torch.float32) - 255.0 * mean) / (255.0 * std)
@@ -53,7 +53,30 @@ class WorldModelConfig:
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     inverse: InverseConfig = field(default_factory=InverseConfig)
-    backbone: BackboneConfig | None = None  # a frozen backbone in the place of `encoder`
+    backbone: BackboneConfig | None = None  # frozen, in the place of `encoder`; `predictor` is then not made
+    attention: AttentionBackend = "auto"  # how attention is computed; the numbers are the same
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the pictures that are encoded."""
+        return self.encoder.image_size if self.backbone is None else backbone_facts(self.backbone).image_size
+
+    def resolved(self) -> "WorldModelConfig":
+        """With what a backbone's pretraining says written out: its tag, picture size, mean and standard deviation.
+
+        Raises:
+            ConfigError: for a backbone that timm does not know, or another `image` than the backbone was trained on.
+        """
+        if self.backbone is None:
+            return self
+        facts = backbone_facts(self.backbone)
+        image = ImageTransform(facts.mean, facts.std)
+        if self.image not in (ImageTransform(), image):
+            raise ConfigError(
+                f"model.image: {facts.name} was trained with mean {facts.mean} and std {facts.std}, found "
+                f"{self.image.mean} and {self.image.std}; leave model.image out"
+            )
+        return replace(self, image=image, backbone=resolved_backbone(self.backbone))
 
 
 @dataclass
@@ -82,21 +105,37 @@ class Rollout:
 class WorldModel(nn.Module):
     """The shared encoder with its predictors, the action codec and the image transform.
 
-    A model without a codec (pretrained on video alone) has no dynamics and no inverse head.
+    A model without a codec (pretrained on video alone) has no dynamics and no inverse head; one with a frozen backbone
+    as its encoder has no masked predictor. `config` is the given one, resolved.
+
+    Args:
+        config: form and size.
+        codec: from the data.
+        backbone: one already at hand, in place of making `config.backbone` and reading its weights.
     """
 
-    def __init__(self, config: WorldModelConfig, codec: ActionCodec | None = None) -> None:
+    def __init__(
+        self, config: WorldModelConfig, codec: ActionCodec | None = None, *, backbone: FrameBackbone | None = None
+    ) -> None:
         super().__init__()
+        config = config.resolved()
         self.config, self.codec = config, codec
         self.extra: dict[str, Any] = {}  # facts that travel with the weights: recipe, scores
-        encoder, pooler = config.encoder, config.pooler
-        self.encoder = VideoEncoder(encoder)
-        self.predictor = MaskedPredictor(config.predictor, encoder)
-        if pooler.kind == "patches":
-            self.pooler: nn.Module = PatchReadout(encoder.width, pooler.dim)
-            per_camera = encoder.patches
+        pooler = config.pooler
+        self.encoder: VideoEncoder | FrameBackbone
+        self.predictor: MaskedPredictor | None = None
+        if config.backbone is None:
+            self.encoder = VideoEncoder(config.encoder)
+            self.predictor = MaskedPredictor(config.predictor, config.encoder)
+            width, self.grid = config.encoder.width, config.encoder.grid
         else:
-            self.pooler = AttentivePooler(encoder.width, pooler.dim, pooler.latents, pooler.heads, encoder.grid)
+            self.encoder = backbone or FrameBackbone(config.backbone)
+            width, self.grid = self.encoder.width, self.encoder.grid
+        per_camera = self.grid[0] * self.grid[1]
+        if pooler.kind == "patches":
+            self.pooler: nn.Module = PatchReadout(width, pooler.dim)
+        else:
+            self.pooler = AttentivePooler(width, pooler.dim, pooler.latents, pooler.heads, self.grid)
             per_camera = pooler.latents
         self.latents = per_camera * len(config.cameras)
         self.dim = pooler.dim
@@ -105,18 +144,19 @@ class WorldModel(nn.Module):
         if codec is not None:
             self.dynamics = LatentDynamics(config.dynamics, self.latents, self.dim, codec.action_dim)
             self.inverse = InverseHead(
-                config.inverse, self.latents, self.dim, codec, grid=encoder.grid, cameras=len(config.cameras)
+                config.inverse, self.latents, self.dim, codec, grid=self.grid, cameras=len(config.cameras)
             )
+        set_attention_backend(self, config.attention)
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
     def images(self, frames: dict[str, Tensor]) -> dict[str, Float[Tensor, "b t c h w"]]:
-        """Check and normalise uint8 frames of every camera.
+        """Check and normalise uint8 frames of every camera; a frozen backbone's are resized to its size.
 
         Raises:
-            ShapeError: if a camera is missing, or frames are not uint8 `(b, t, 3, height, width)` of the model's size.
+            ShapeError: if a camera is missing, or frames are not uint8 `(b, t, 3, height, width)` of the model's size
+                (of any size, with a backbone).
         """
-        height, width = self.config.encoder.image_size
         out = {}
         for camera in self.config.cameras:
             if camera not in frames:
@@ -124,25 +164,48 @@ class WorldModel(nn.Module):
                     f"frames: camera {camera!r} is missing, found {', '.join(map(repr, frames)) or 'none'}"
                 )
             image = frames[camera]
+            backbone = self.encoder if isinstance(self.encoder, FrameBackbone) else None
+            height, width = image.shape[-2:] if backbone else self.config.encoder.image_size
             if image.dtype != torch.uint8 or image.dim() != 5 or tuple(image.shape[2:]) != (3, height, width):
                 raise ShapeError(
                     f"frames[{camera!r}]: expected uint8 (batch, time, 3, {height}, {width}), found "
                     f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
                 )
-            out[camera] = self.config.image(image)
+            out[camera] = self.config.image(image if backbone is None else backbone.resize(image))
         return out
 
     def latents_of(self, images: dict[str, Float[Tensor, "b t c h w"]]) -> Float[Tensor, "b t n d"]:
         """The control pass on normalised images: each frame encoded alone and pooled; cameras side by side in N."""
-        latents = []
-        for camera in self.config.cameras:
-            tokens = self.encoder.encode_each(images[camera])
-            latents.append(self.pooler(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]))
-        return torch.cat(latents, dim=2)
+        return self.pooled(self.tokens_of(images))
+
+    def tokens_of(self, images: dict[str, Float[Tensor, "b t c h w"]]) -> dict[str, Float[Tensor, "b t p d"]]:
+        """The encoder's tokens of normalised images, each frame alone, per camera."""
+        return {camera: self.encoder.encode_each(images[camera]) for camera in self.config.cameras}
+
+    def pooled(
+        self, tokens: dict[str, Float[Tensor, "b t p d"]], pooler: nn.Module | None = None
+    ) -> Float[Tensor, "b t n d"]:
+        """Latent states from tokens, by this model's pooler or another of its form; cameras side by side in N."""
+        pooler = self.pooler if pooler is None else pooler
+        frames = [tokens[camera] for camera in self.config.cameras]
+        return torch.cat([pooler(t.flatten(0, 1)).unflatten(0, t.shape[:2]) for t in frames], dim=2)
 
     def encode_frames(self, frames: dict[str, UInt8[Tensor, "b t c h w"]]) -> Float[Tensor, "b t n d"]:
         """uint8 frames -> latent states, each frame alone: changing a later frame leaves earlier states unchanged."""
         return self.latents_of(self.images(frames))
+
+    def masked_parts(self) -> tuple[VideoEncoder, MaskedPredictor]:
+        """Encoder and predictor of masked prediction.
+
+        Raises:
+            ConfigError: for a model whose encoder is a frozen backbone, which sees no masks.
+        """
+        if self.predictor is None or isinstance(self.encoder, FrameBackbone):
+            raise ConfigError(
+                "masked prediction needs an encoder of video (model.encoder): this model has no masked predictor, its "
+                f"frames are encoded by a frozen backbone ({self.config.backbone.name if self.config.backbone else ''})"
+            )
+        return self.encoder, self.predictor
 
     # -- the planning protocol ----------------------------------------------------------------------------------
 
@@ -203,6 +266,11 @@ class WorldModel(nn.Module):
         gap = torch.full((z.shape[0],), k, device=z.device)
         out: Distribution = self.inverse(z, z_goal, gap)
         return out
+
+    @property
+    def history(self) -> int:
+        """Frames, a model step apart, that planning starts from; one where the dynamics sets no number."""
+        return self.config.dynamics.history or 1
 
     @property
     def action_dim(self) -> int:

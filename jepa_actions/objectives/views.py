@@ -14,9 +14,12 @@ from jepa_actions.nn import gather_rows
 
 
 class TargetEncoder(nn.Module):
-    """A copy of encoder and pooler that gives targets without gradient; `training.Ema` moves it."""
+    """A copy of encoder and pooler that gives targets without gradient; `training.Ema` moves it.
 
-    def __init__(self, encoder: VideoEncoder, pooler: nn.Module) -> None:
+    A frozen backbone never moves, so it has no copy: `encoder` is then None.
+    """
+
+    def __init__(self, encoder: VideoEncoder | None, pooler: nn.Module) -> None:
         super().__init__()
         self.encoder, self.pooler = encoder, pooler
 
@@ -37,21 +40,27 @@ class Views:
         return self.model.images(self.batch.frames)
 
     @cached_property
+    def tokens(self) -> dict[str, Float[Tensor, "b t p d"]]:
+        """The online encoder's tokens per camera, each frame encoded alone."""
+        return self.model.tokens_of(self.images)
+
+    @cached_property
     def z(self) -> Float[Tensor, "b t n d"]:
         """Latent states, each frame encoded alone, with gradient."""
-        return self.model.latents_of(self.images)
+        return self.model.pooled(self.tokens)
 
     @cached_property
     def z_target(self) -> Float[Tensor, "b t n d"]:
         """The target encoder's latent states, without gradient."""
         if self.target is None:
             raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
-        latents = []
+        encoder = self.target.encoder
         with torch.no_grad():
-            for camera in self.model.config.cameras:
-                tokens = self.target.encoder.encode_each(self.images[camera])
-                latents.append(self.target.pooler(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]))
-        return torch.cat(latents, dim=2)
+            if encoder is None:
+                tokens = self.tokens
+            else:
+                tokens = {camera: encoder.encode_each(images) for camera, images in self.images.items()}
+            return self.model.pooled(tokens, self.target.pooler)
 
     @cached_property
     def clips(self) -> Float[Tensor, "v t c h w"]:
@@ -62,7 +71,7 @@ class Views:
 
     def target_tokens(self, clips: Float[Tensor, "v t c h w"]) -> Float[Tensor, "v n d"]:
         """Layer-normed features of every token of the clips, by the target encoder, without gradient."""
-        if self.target is None:
+        if self.target is None or self.target.encoder is None:
             raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
         with torch.no_grad():
             tokens = self.target.encoder(clips)

@@ -119,9 +119,8 @@ class KnownWorld(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.codec, self.see = codec, see
-        self.config = SimpleNamespace(
-            inverse=InverseConfig(width=32), encoder=SimpleNamespace(grid=(1, 1)), cameras=("image",)
-        )
+        self.config = SimpleNamespace(inverse=InverseConfig(width=32), cameras=("image",))
+        self.grid = (1, 1)
         self.dynamics = ExactDynamics(codec, history)
         self.inverse = self.head
 

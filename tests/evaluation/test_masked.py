@@ -30,6 +30,9 @@ class Patches(nn.Module):
         )
         self.answer, self.seen = answer, []
 
+    def masked_parts(self):
+        return self.encoder, self.predictor
+
     def images(self, frames):
         return {name: image.float() / 255 for name, image in frames.items()}
 
@@ -130,8 +133,10 @@ def test_the_floors_compare_with_the_nearest_feature(kind, visible, target, near
     alone = torch.randn(1, 4, 6, generator=generator)
     model = SimpleNamespace(
         config=SimpleNamespace(encoder=EncoderConfig(image_size=(4, 8), patch=4, width=24, heads=2)),
-        encoder=lambda images, seen: take_tokens(alone, seen),
-        predictor=lambda tokens, seen, target, kind: torch.ones(1, 2, 6),
+        masked_parts=lambda: (
+            lambda images, seen: take_tokens(alone, seen),
+            lambda tokens, seen, target, kind: torch.ones(1, 2, 6),
+        ),
     )
     mask = Mask(kind, torch.tensor([visible]), torch.tensor([target]))
     rows = masked._compare(model, torch.zeros(1), features, mask, None, np.array([0]))
