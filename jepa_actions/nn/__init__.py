@@ -9,7 +9,14 @@ from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positio
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
 from jepa_actions.nn.shared_attention import shared_attention
 from jepa_actions.nn.standardise import Standardise
-from jepa_actions.nn.transformer import Block, Mlp, SelfAttention, init_transformer
+from jepa_actions.nn.transformer import (
+    Block,
+    Mlp,
+    SelfAttention,
+    compile_blocks,
+    init_transformer,
+    set_gradient_checkpointing,
+)
 
 __all__ = [
     "AttentionBackend",
@@ -27,12 +34,14 @@ __all__ = [
     "apply_rotary",
     "attention",
     "check_backend",
+    "compile_blocks",
     "gather_rows",
     "grid_positions",
     "init_transformer",
     "packed_attention",
     "rotary_table",
     "set_attention_backend",
+    "set_gradient_checkpointing",
     "shared_attention",
     "sincos_positions",
 ]

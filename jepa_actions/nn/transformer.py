@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from jepa_actions.nn.attention import AttentionBackend, attention
 from jepa_actions.nn.block_causal import BlockCausal
@@ -95,6 +96,16 @@ class Block(nn.Module):
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "*b n d"]:
         """The block on a batch `(b, n, d)`; with `lengths`, on packed sequences `(n, d)` that do not see each other."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            out: Tensor = checkpoint(
+                self._forward, x, rotary, mask, lengths, use_reentrant=False, preserve_rng_state=False
+            )
+            return out
+        return self._forward(x, rotary, mask, lengths)
+
+    def _forward(
+        self, x: Tensor, rotary: Rotary | None, mask: Tensor | BlockCausal | None, lengths: Sequence[int] | None
+    ) -> Tensor:
         if lengths is None:
             return self.cached(x, rotary, mask, None)[0]
         x = x + self.attn.packed(self.norm1(x), rotary, lengths)
@@ -112,6 +123,26 @@ class Block(nn.Module):
         attended, present = self.attn(self.norm1(x), rotary, mask, past)
         x = x + attended
         return x + self.mlp(self.norm2(x)), present
+
+
+def set_gradient_checkpointing(module: nn.Module, on: bool = True) -> None:
+    """Have every `Block` inside keep its input alone in training and compute the rest again for the gradient.
+
+    Same numbers; memory of one block instead of all, for about a third more time.
+    """
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.gradient_checkpointing = on
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile the forward pass of every `Block` inside with `torch.compile`: one graph serves blocks of one form.
+
+    In place: parameter names stay. A deep copy of the module is not compiled.
+    """
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.compile()
 
 
 def init_transformer(blocks: nn.ModuleList, std: float = 0.02) -> None:

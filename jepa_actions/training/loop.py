@@ -18,6 +18,7 @@ from tqdm import tqdm
 from jepa_actions.data import Batch, ClipIndex, ClipLoader
 from jepa_actions.errors import ConfigError, JepaActionsError
 from jepa_actions.models import WorldModel
+from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
 from jepa_actions.objectives import (
     Forward,
     Inverse,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from jepa_actions.nn import Block, SelfAttention, init_transformer, rotary_table
+from jepa_actions.nn import Block, SelfAttention, init_transformer, rotary_table, set_gradient_checkpointing
 
 
 def test_a_cached_continuation_equals_the_whole_sequence_under_a_causal_mask():
@@ -66,3 +66,29 @@ def test_packed_sequences_equal_each_sequence_alone_with_gradients():
     expected = torch.autograd.grad(sum(x.square().sum() for x in alone), leaves)
     for x, y in zip(found, expected, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [None, (2, 4)])
+def test_gradient_checkpointing_keeps_one_tensor_per_block_and_changes_no_number(lengths):
+    torch.manual_seed(0)
+    blocks = nn.Sequential(*[Block(24, 2) for _ in range(3)]).train()
+    rotary = rotary_table(torch.arange(6)[:, None], 12, tiled=False)
+    x, results, kept = torch.randn(6, 24) if lengths else torch.randn(2, 6, 24), [], []
+
+    def run() -> list[torch.Tensor]:
+        out = x
+        for block in blocks:
+            out = block(out, rotary, lengths=lengths)
+        return [out, *torch.autograd.grad(out.square().sum(), list(blocks.parameters()))]
+
+    for on in (False, True):
+        set_gradient_checkpointing(blocks, on)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            results.append(run())
+        kept.append(sum(sizes))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    blocks.eval()
+    assert torch.equal(run()[0], results[0][0])
+    assert kept[1] < kept[0]
