@@ -60,8 +60,8 @@ def load_vjepa2(
         architecture: a name in `ARCHITECTURES` or an `Architecture`. A folder says its own, which is then checked; a
             `.pt` does not, and needs one: its heads cannot be checked against anything.
         image_size: height and width in pixels to run at, where not the architecture's: no weight depends on it.
-        which: the encoder of a `.pt` to take. The published evaluations use `target_encoder`, the moving average; the
-            published `torch.hub` entries take `encoder`. The Hugging Face layout holds one encoder only.
+        which: the encoder of a `.pt` to take. The published evaluations use `target_encoder`, the moving average. The
+            published `torch.hub` entries, from which the Hugging Face weights were converted, take `encoder`.
         revision: branch, tag or commit of a Hub id.
 
     Raises:
