@@ -220,8 +220,7 @@ def _from_hub(facts: BackboneFacts) -> Any:
     try:
         return _vit(facts.name, pretrained=True)
     except unavailable as error:
-        reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
             f"model.backbone: the weights of {facts.name} are not in the local cache and cannot be downloaded "
-            f"({reason}): connect once, or give a safetensors file as model.backbone.weights"
+            f"({type(error).__name__}): connect once, or give a safetensors file as model.backbone.weights"
         ) from error
