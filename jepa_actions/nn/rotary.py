@@ -60,9 +60,7 @@ def apply_rotary(x: Float[Tensor, "b heads n d"], rotary: Rotary) -> Float[Tenso
     cos, sin = rotary
     if cos.dim() == 3:  # per-sample tables: (b, n, d) -> (b, 1, n, d)
         cos, sin = cos[:, None], sin[:, None]
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((-odd, even), dim=-1).flatten(-2)
-    return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
+    return _turned(x, cos.to(x.dtype), sin.to(x.dtype))
 
 
 def turn_queries_and_keys(qkv: Float[Tensor, "*b n 3d"], heads: int, rotary: Rotary) -> Float[Tensor, "*b n 3d"]:
@@ -73,12 +71,16 @@ def turn_queries_and_keys(qkv: Float[Tensor, "*b n 3d"], heads: int, rotary: Rot
     """
     cos, sin = (table.to(qkv.dtype) for table in rotary)
     if torch.compiler.is_compiling():  # the compiler fuses the plain form by itself
-        q, k, v = qkv.unflatten(-1, (3, heads, -1)).unbind(-3)
-        per_head = Rotary(cos[..., None, :, :], sin[..., None, :, :])
-        q, k = (apply_rotary(x.transpose(-2, -3), per_head).transpose(-2, -3) for x in (q, k))
-        return torch.stack([q, k, v], dim=-3).flatten(-3)
+        pair, values = qkv.unflatten(-1, (3, heads, -1)).split([2, 1], dim=-3)
+        pair = _turned(pair, cos[..., None, None, :], sin[..., None, None, :])
+        return torch.cat([pair, values], dim=-3).flatten(-3)
     out: Tensor = _TurnInPlace.apply(qkv, heads, cos, sin)
     return out
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return x * cos + torch.stack((-odd, even), dim=-1).flatten(-2) * sin
 
 
 class _TurnInPlace(torch.autograd.Function):

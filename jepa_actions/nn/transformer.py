@@ -32,6 +32,7 @@ class SelfAttention(nn.Module):
             raise ValueError(f"width {dim} is not a multiple of heads {heads}")
         self.heads = heads
         self.attention_backend: AttentionBackend = "auto"  # see set_attention_backend
+        self.packed_attention = packed_attention
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -52,7 +53,7 @@ class SelfAttention(nn.Module):
     def packed(self, x: Float[Tensor, "n d"], rotary: Rotary | None, lengths: Sequence[int]) -> Float[Tensor, "n d"]:
         """Attend within each of several sequences that lie one after the other in x."""
         q, k, v = self.project(x, rotary)
-        out: Tensor = self.proj(packed_attention(q, k, v, lengths, self.attention_backend).flatten(1))
+        out: Tensor = self.proj(self.packed_attention(q, k, v, lengths, self.attention_backend).flatten(1))
         return out
 
     def project(self, x: Float[Tensor, "*b n d"], rotary: Rotary | None) -> tuple[Tensor, ...]:
@@ -138,10 +139,12 @@ def set_gradient_checkpointing(module: nn.Module, on: bool = True) -> None:
 def compile_blocks(module: nn.Module) -> None:
     """Compile the forward pass of every `Block` inside with `torch.compile`: one graph serves blocks of one form.
 
-    In place: parameter names stay. A deep copy of the module is not compiled.
+    In place: parameter names stay. A deep copy of the module is not compiled. Attention over packed sequences stays
+    outside the graph, which would otherwise be made again for every new set of lengths.
     """
     for part in module.modules():
         if isinstance(part, Block):
+            part.attn.packed_attention = torch.compiler.disable(packed_attention)
             part.compile()
 
 
