@@ -9,6 +9,7 @@ with a `note` are outside the bar: there the published module itself does not do
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -155,6 +156,9 @@ def main() -> int:
         report = {
             "metrics": {"max_abs_difference": worst},
             "bar": BAR,
+            "published": subprocess.run(
+                ["git", "-C", str(options.published), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            ).stdout.strip(),
             "rows": rows,
             "hardware": hardware(),
             "commit": commit(),
