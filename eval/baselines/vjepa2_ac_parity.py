@@ -54,7 +54,11 @@ def difference(checkout: Path, grid: tuple[int, int], frames: int, extrinsics: b
     theirs = published_predictor(checkout, grid, extrinsics, heads)
     ours = load_ac_predictor(theirs.state_dict(), grid=grid, heads=heads, extrinsics=extrinsics, normalise=False)
     patches = grid[0] * grid[1]
-    z, actions, proprio = torch.randn(2, frames, patches, DIM), torch.randn(2, frames, ACTION), torch.randn(2, frames, 7)
+    z, actions, proprio = (
+        torch.randn(2, frames, patches, DIM),
+        torch.randn(2, frames, ACTION),
+        torch.randn(2, frames, 7),
+    )
     poses = torch.randn(2, frames, ACTION - 1) if extrinsics else None
     expected = theirs(z.flatten(1, 2), actions, proprio, poses).view(2, frames, patches, DIM)
     given = [x for x in (proprio, poses) if x is not None]
