@@ -25,7 +25,10 @@ def names(path: Path) -> str:
 
 
 def loaded(path: Path, *options: str) -> TrainConfig:
-    given = yaml.safe_load(path.read_text())["data"].get("path")
+    recipe = yaml.safe_load(path.read_text())
+    given = recipe["data"].get("path")
+    if "backbone" in recipe["model"]:
+        options = ("--model.backbone.weights", "random", *options)
     return load_config(TrainConfig, ["--config", str(path), *([] if given else ["--data.path", "D"]), *options])
 
 
@@ -39,7 +42,7 @@ def test_there_are_the_recipes_that_the_readme_names():
 class TestRecipe:
     def test_it_is_a_configuration(self, path):
         config = loaded(path)
-        assert config.name == path.stem
+        assert config.name in (path.stem, f"{path.parent.name}_{path.stem}")
         assert set(config.evaluate) <= set(EVALUATIONS)
         assert config.evaluate, "a recipe ends with a table of its metrics beside their floors"
 
@@ -57,6 +60,9 @@ class TestRecipe:
 
     def test_masked_prediction_of_every_kind_is_part_of_it(self, path):
         config = loaded(path)
+        if config.model.backbone is not None:
+            assert config.objectives.masked is None, "a frozen encoder is not pretrained"
+            return
         assert config.objectives.masked is not None
         assert config.objectives.masked.weight > 0
         assert (config.objectives.masked.start, config.objectives.masked.stop) == (0.0, 1.0)
@@ -78,7 +84,7 @@ class TestRecipe:
                 ActionBounds("box", low=tuple(-x for x in ones), high=ones),
             )
         module = TrainingModule(WorldModel(config.model, codec), config)
-        assert "masked" in module.terms
+        assert ("masked" in module.terms) == (config.model.backbone is None)
         assert (codec is None) == (module.model.inverse is None)
 
     def test_its_presets_are_configurations_too(self, path):
@@ -86,9 +92,18 @@ class TestRecipe:
             assert loaded(path, "--preset", preset) != loaded(path)
 
 
-@pytest.mark.parametrize("name", ["droid_franka", "donkeycar", "clips"])
+def test_no_two_recipes_write_to_the_same_folder():
+    found = [loaded(path, *preset).name for path in RECIPES for preset in presets(path)]
+    assert len(found) == len(set(found))
+
+
+def presets(path: Path) -> list[list[str]]:
+    return [[], *(["--preset", name] for name in yaml.safe_load(path.read_text()).get("presets", {}))]
+
+
+@pytest.mark.parametrize("name", ["vjepa/droid_franka", "vjepa/donkeycar", "vjepa/clips", "dino_wm/dinov2"])
 def test_recordings_must_be_given(name):
-    path = REPOSITORY / "recipes" / "vjepa" / f"{name}.yaml"
+    path = REPOSITORY / "recipes" / f"{name}.yaml"
     with pytest.raises(ConfigError, match=r"^[^\n]*data\.path[^\n]*$") as caught:
         load_config(TrainConfig, ["--config", str(path)])
     assert str(path) in str(caught.value)

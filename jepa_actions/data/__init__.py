@@ -4,6 +4,7 @@ from jepa_actions.data.bounds import ActionBounds
 from jepa_actions.data.codec import ActionCodec, ModelBounds, wrap_angle
 from jepa_actions.data.folder import VideoFolder
 from jepa_actions.data.index import ClipIndex, ClipSampler
+from jepa_actions.data.latent_cache import LatentCache
 from jepa_actions.data.lerobot import LeRobotV3
 from jepa_actions.data.loader import ClipLoader
 from jepa_actions.data.memory import InMemory
@@ -21,6 +22,7 @@ __all__ = [
     "ClipSampler",
     "Episode",
     "InMemory",
+    "LatentCache",
     "LeRobotV3",
     "ModelBounds",
     "Provenance",

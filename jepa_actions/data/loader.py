@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jepa_actions.data.codec import ActionCodec
 from jepa_actions.data.index import ClipIndex, ClipSampler
+from jepa_actions.data.latent_cache import LatentCache
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.types import Batch, Episode, Provenance, VideoDataset, check_finite
 from jepa_actions.errors import DataError
@@ -40,8 +41,8 @@ class ClipLoader:
     set has nothing the codec reads, batches have no actions. In an episode without actions, one that `labelled` leaves
     out, or a block with an unknown raw action, model actions are zero and `action_mask` is false. `labelled` (one truth
     value per episode) is for studies with few labels. `batch_size` counts the clips of all ranks. `cache="memory"`
-    decodes the indexed episodes once, at the start. Raises DataError for arguments that do not fit together, and for
-    labels that are not finite when their episode is read.
+    decodes the indexed episodes once, at the start. With `latents` batches have tokens in place of frames. Raises
+    DataError for arguments that do not fit together, and for labels that are not finite when their episode is read.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ClipLoader:
         world_size: int = 1,
         cache: Literal["none", "memory"] = "none",
         labelled: Bool[np.ndarray, "e"] | None = None,
+        latents: LatentCache | None = None,
     ) -> None:
         if codec is not None and codec.block != index.block:
             raise DataError(
@@ -77,7 +79,7 @@ class ClipLoader:
         self.sampler = ClipSampler(len(index), batch_size, seed, rank=rank, world_size=world_size)
         names = None if codec is None else dataset.action_names if codec.source == "action" else dataset.proprio_names
         self.has_actions = names is not None
-        self._labelled = labelled
+        self._labelled, self._latents = labelled, latents
         self._labels = lru_cache(maxsize=LABELS_KEPT)(self._read_labels)
 
     @property
@@ -98,7 +100,8 @@ class ClipLoader:
         proprio = [_rows(item.episode.proprio, row) for item, row in zip(labels, frames, strict=True)]
         texts = [item.episode.text for item in labels]
         return Batch(
-            frames=self.dataset.read_clips(episodes, frames),
+            frames={} if self._latents else self.dataset.read_clips(episodes, frames),
+            tokens=self._latents.read(episodes, frames) if self._latents else None,
             episode=torch.from_numpy(episodes),
             frame=torch.from_numpy(frames),
             actions=actions,

@@ -167,7 +167,8 @@ class Batch:
     `actions` are model actions (normalised, several raw actions per step), zero where `action_mask` is false;
     `provenance` holds Provenance values and means something only where `action_mask` is true. `rewards` are summed over
     the raw steps of a model step. `proprio` is in raw units. `text` is "" for a clip without one. `episode` and `frame`
-    say where each clip comes from.
+    say where each clip comes from. `tokens` are what a frozen encoder makes of the frames, where they are cached:
+    `frames` is then empty.
     """
 
     frames: dict[str, UInt8[Tensor, "b t c h w"]]
@@ -180,14 +181,17 @@ class Batch:
     rewards: Float[Tensor, "b t-1"] | None = None
     reward_mask: Bool[Tensor, "b t-1"] | None = None
     text: list[str] | None = None
+    tokens: dict[str, Float[Tensor, "b t n d"]] | None = None
 
     def __post_init__(self) -> None:
-        if not self.frames:
+        if not self.frames and not self.tokens:
             raise ShapeError("Batch.frames is empty, expected at least one camera")
         _check("frame", self.frame, (None, None), "int64")
         b, t = self.frame.shape
         for camera, images in self.frames.items():
             _check(f"frames[{camera!r}]", images, (b, t, 3, None, None), "uint8")
+        for camera, tokens in (self.tokens or {}).items():
+            _check(f"tokens[{camera!r}]", tokens, (b, t, None, None), "float")
         _check("episode", self.episode, (b,), "int64")
         _check("actions", self.actions, (b, t - 1, None), "float")
         _check("action_mask", self.action_mask, (b, t - 1), "bool")
@@ -231,6 +235,9 @@ class Batch:
             proprio=move(self.proprio),
             rewards=move(self.rewards),
             reward_mask=move(self.reward_mask),
+            tokens=None
+            if self.tokens is None
+            else {camera: value.to(device, non_blocking=True) for camera, value in self.tokens.items()},
         )
 
 

@@ -23,7 +23,10 @@ class LinearProbe:
         self.mean, self.offset = x.mean(0), positions.double().mean(0)
         x, y = x - self.mean, positions.double() - self.offset
         scale = (ridge * len(x) * x.var()).clamp_min(1e-9)  # a collapsed encoder gets the mean, not an error
-        self.weight = torch.linalg.solve(x.T @ x + scale * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
+        if x.shape[1] > len(x):  # more numbers than frames, as in all patches: the same solution, in the frames' space
+            self.weight = x.T @ torch.linalg.solve(x @ x.T + scale * torch.eye(len(x), dtype=x.dtype), y)
+        else:
+            self.weight = torch.linalg.solve(x.T @ x + scale * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y)
 
     def __call__(self, z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b 2"]:
         out: Tensor = (z.flatten(-2).double() - self.mean) @ self.weight + self.offset

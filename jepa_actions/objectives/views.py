@@ -41,8 +41,8 @@ class Views:
 
     @cached_property
     def tokens(self) -> dict[str, Float[Tensor, "b t p d"]]:
-        """The online encoder's tokens per camera, each frame encoded alone."""
-        return self.model.tokens_of(self.images)
+        """The online encoder's tokens per camera, each frame encoded alone; a frozen encoder's may come cached."""
+        return self.model.tokens_of(self.images) if self.batch.tokens is None else self.batch.tokens
 
     @cached_property
     def z(self) -> Float[Tensor, "b t n d"]:

@@ -58,7 +58,8 @@ class DataConfig:
     block: int = 1  # raw frames between two frames of a clip, and raw actions per model action
     stride: int = 1  # raw frames between the starts of two clips
     labels: bool = True  # False trains on video alone, even where there are actions
-    cache: Literal["none", "memory"] = "none"  # memory: decode all frames once, as uint8
+    # memory: decode all frames once, as uint8; latents: encode each episode once, for a model with a frozen backbone
+    cache: Literal["none", "memory", "latents"] = "none"
     env: EnvConfig = field(default_factory=EnvConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     action: ActionConfig = field(default_factory=ActionConfig)

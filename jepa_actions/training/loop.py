@@ -35,7 +35,7 @@ from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
 from jepa_actions.training.meters import spread
 from jepa_actions.training.schedules import active, learning_rate
-from jepa_actions.training.sources import OpenData, open_data
+from jepa_actions.training.sources import OpenData, latent_cache, open_data
 from jepa_actions.training.start import start_model
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
@@ -163,15 +163,17 @@ def train(
     set_seed(config.seed)
     data = open_data(config.data, config.model.image_size, config.model.cameras)
     model = build_model(config, data)
+    index = ClipIndex(data.train, frames=config.data.frames, block=config.data.block, stride=config.data.stride)
     loader = ClipLoader(
         data.dataset,
-        ClipIndex(data.train, frames=config.data.frames, block=config.data.block, stride=config.data.stride),
+        index,
         data.codec,
         batch_size=optim.batch_size,
         seed=config.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        cache=config.data.cache,
+        cache="memory" if config.data.cache == "memory" else "none",
+        latents=latent_cache(config.data, data.dataset, index, model),
     )
     module = TrainingModule(model.to(accelerator.device), config)
     ema = Ema(model, optim.ema, optim.ema_final, optim.steps)

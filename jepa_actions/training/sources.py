@@ -8,7 +8,9 @@ from torch import Tensor, from_numpy
 
 from jepa_actions.data import (
     ActionCodec,
+    ClipIndex,
     Episode,
+    LatentCache,
     Segment,
     Split,
     VideoDataset,
@@ -19,7 +21,8 @@ from jepa_actions.data import (
     split_tail,
 )
 from jepa_actions.envs import TwoRoomConfig, TwoRoomEpisodes, generate_episodes, render
-from jepa_actions.errors import DataError
+from jepa_actions.errors import ConfigError, DataError
+from jepa_actions.models import WorldModel
 from jepa_actions.training.config import DataConfig, EnvConfig, SplitConfig
 
 HELDOUT_SEED = 1_000_003  # added to the seed of held-out behaviour, so that no episode is drawn twice
@@ -142,6 +145,26 @@ def two_room_dataset(config: EnvConfig, *, heldout: bool = False) -> TwoRoomData
             episodes_per_layout=config.episodes_per_layout,
         )
     )
+
+
+def latent_cache(config: DataConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> LatentCache | None:
+    """The tokens of the model's frozen backbone, kept in memory, where `data.cache` asks for it.
+
+    They are made in float32, whatever the precision of training.
+
+    Raises:
+        ConfigError: for a model whose encoder learns.
+    """
+    if config.cache != "latents":
+        return None
+    if model.config.backbone is None:
+        raise ConfigError("data.cache latents: the encoder learns, so its latents change; expected a model.backbone")
+
+    def encode(frames: dict[str, Tensor]) -> dict[str, Tensor]:
+        device = next(model.encoder.parameters()).device
+        return model.tokens_of(model.images({camera: image.to(device) for camera, image in frames.items()}))
+
+    return LatentCache(dataset, encode, index.episodes().tolist())
 
 
 def whole_episodes(dataset: VideoDataset) -> tuple[Segment, ...]:

@@ -33,6 +33,8 @@ def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str |
         _start_published(model, init.removeprefix(PUBLISHED))
         return model
     source = WorldModel.from_pretrained(init)
+    if source.config.backbone is not None:
+        raise ConfigError(f"init: model.backbone is {source.config.backbone.name} there, null in the recipe")
     _check_same(source.config, model.config)
     for part in ("encoder", "predictor", "pooler"):
         getattr(model, part).load_state_dict(getattr(source, part).state_dict())
@@ -58,7 +60,9 @@ def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str
     """The backbone and the pooler of a saved model, where the recipe's encoder is a frozen backbone."""
     source = WorldModel.from_pretrained(init)
     if not isinstance(source.encoder, FrameBackbone):
-        raise ConfigError(f"init: model.backbone is null there, {config.backbone} in the recipe")
+        raise ConfigError(
+            f"init: model.backbone is null there, {config.backbone.name if config.backbone else None} in the recipe"
+        )
     model = WorldModel(config, codec, backbone=source.encoder)
     _check_same(source.config, model.config)
     model.pooler.load_state_dict(source.pooler.state_dict())

@@ -58,3 +58,13 @@ def test_recordings_without_true_positions_are_refused():
     data = opened(Cart(wander(2)), [Segment(0, 0, 41)], [Segment(1, 0, 41)])
     with pytest.raises(DataError, match=r"^cart: a position probe needs a simulator's true positions"):
         evaluate_probe(KnownWorld(data.codec, cart_positions), data)
+
+
+def test_more_numbers_than_frames_have_the_same_solution():
+    generator = torch.Generator().manual_seed(0)
+    z, positions = torch.randn(12, 5, 6, generator=generator), torch.randn(12, 2, generator=generator)
+    x = z.flatten(1).double()
+    x, y = x - x.mean(0), positions.double() - positions.double().mean(0)
+    ridge = 0.1 * len(x) * z.flatten(1).double().sub(z.flatten(1).double().mean(0)).var()
+    weight = torch.linalg.inv(x.T @ x + ridge * torch.eye(30, dtype=x.dtype)) @ x.T @ y
+    torch.testing.assert_close(LinearProbe(z, positions, ridge=0.1).weight, weight)
