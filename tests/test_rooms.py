@@ -36,7 +36,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": _ALL,
 }
 FOREVER_OUTSIDE = {"recipes", "eval", "tests"}
-RUN_WITHOUT = ("av", "datasets", "gymnasium", "transformers", "h5py", "xformers", "matplotlib", "cmaes", "mujoco")
+RUN_WITHOUT = (
+    "av",
+    "datasets",
+    "gymnasium",
+    "transformers",
+    "h5py",
+    "xformers",
+    "matplotlib",
+    "cmaes",
+    "mujoco",
+    "timm",
+)
 
 
 def room_of(module: str) -> str:
