@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -12,10 +13,12 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from jepa_actions.data.bounds import ActionBounds, check_keys
+from jepa_actions.data.rotation import rotated, rotation_between
 from jepa_actions.data.types import Episode, Segment, VideoDataset, check_finite
 from jepa_actions.errors import DataError, ShapeError
 
 Source = Literal["action", "proprio_difference"]
+Rotation = Literal["additive", "composed"]
 
 
 def wrap_angle(angle: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -49,7 +52,9 @@ class ActionCodec:
 
     `source` says what a raw action is: the recorded action, or the change of proprio from one frame to the next.
     `columns` picks and orders the dimensions of the source (`None`: all); `angles` counts among the picked ones and
-    names those in radians that wrap to (-pi, pi]. `mean` and `std` are per raw dimension.
+    names those in radians that wrap to (-pi, pi]. `mean` and `std` are per raw dimension. `rotation` says what a change
+    of three angles of proprio is: `additive`, their differences; `composed`, the rotation from one orientation to the
+    next, with roll, pitch and yaw about fixed axes (V-JEPA 2-AC's `poses_to_diff` and `compute_new_pose`).
     """
 
     names: tuple[str, ...]
@@ -60,6 +65,7 @@ class ActionCodec:
     source: Source = "action"
     columns: tuple[int, ...] | None = None
     angles: tuple[int, ...] = ()
+    rotation: Rotation = "additive"
 
     def __post_init__(self) -> None:
         size = len(self.names)
@@ -77,6 +83,13 @@ class ActionCodec:
             raise DataError(f"action codec: columns {self.columns}, expected {size} of them as in names, none negative")
         if any(not 0 <= k < size for k in self.angles):
             raise DataError(f"action codec: angles {self.angles}, expected dimensions of the action, 0 to {size - 1}")
+        if self.rotation not in ("additive", "composed"):
+            raise DataError(f"action codec: rotation {self.rotation!r}, expected 'additive' or 'composed'")
+        if self.rotation == "composed" and (self.source != "proprio_difference" or len(self.angles) != 3):
+            raise DataError(
+                f"action codec: rotation composed with source {self.source} and {len(self.angles)} angles, expected "
+                "proprio_difference and the 3 angles roll, pitch, yaw"
+            )
 
     @classmethod
     def fit(
@@ -88,6 +101,7 @@ class ActionCodec:
         source: Source = "action",
         columns: Sequence[int] | None = None,
         angles: Sequence[int] = (),
+        rotation: Rotation = "additive",
         bounds: Literal["support"] | ActionBounds = "support",
         ball: bool = False,
     ) -> ActionCodec:
@@ -115,6 +129,7 @@ class ActionCodec:
             source=source,
             columns=None if columns is None else chosen,
             angles=tuple(angles),
+            rotation=rotation,
         )
         raw = draft._labelled_steps(dataset, segments)
         if len(raw) == 0:
@@ -132,6 +147,7 @@ class ActionCodec:
             source=source,
             columns=draft.columns,
             angles=draft.angles,
+            rotation=rotation,
         )
 
     def _labelled_steps(self, dataset: VideoDataset, segments: Sequence[Segment]) -> Float32[np.ndarray, "n a"]:
@@ -171,6 +187,9 @@ class ActionCodec:
         raw = picked if self.source == "action" else np.diff(picked, axis=0)
         raw = np.where(mask[:, None], raw, 0.0)
         angles = list(self.angles)
+        if self.rotation == "composed":
+            pose = torch.from_numpy(picked[:, angles])
+            raw[:, angles] = rotation_between(pose[:-1], pose[1:]).numpy()
         raw[:, angles] = wrap_angle(raw[:, angles])
         return raw.astype(np.float32)
 
@@ -179,6 +198,35 @@ class ActionCodec:
         if self.source == "action":
             return episode.labelled()
         return np.full(episode.length - 1, episode.proprio is not None)
+
+    def integrate(self, proprio: Float[Tensor, "*n p"], model: Float[Tensor, "*n ba"]) -> Float[Tensor, "*n p"]:
+        """Proprio after a model action, in raw units: each change of its block added, angles wrapped or composed.
+
+        Dimensions that the codec does not pick stay as they are. Where actions are not changes of proprio
+        (`source="action"`) nobody knows what they do to it: all of it is held as it is. Values are not clipped (a
+        gripper's opening may leave [0, 1]). Raises ShapeError where proprio lacks the codec's dimensions.
+        """
+        self.check_model(model)
+        if self.source == "action":
+            return proprio
+        columns = list(range(len(self.names)) if self.columns is None else self.columns)
+        fits = proprio.shape[-1] == len(columns) if self.columns is None else proprio.shape[-1] > max(columns)
+        if not fits or not proprio.is_floating_point():
+            raise ShapeError(
+                f"action codec: proprio is {proprio.dtype} {tuple(proprio.shape)}, expected float with the codec's "
+                f"dimensions, {', '.join(self.names)}"
+            )
+        angles, pose = list(self.angles), proprio[..., columns]
+        for change in self.decode(model).unbind(-2):
+            moved = pose + change.to(pose)
+            if self.rotation == "composed":
+                moved[..., angles] = rotated(pose[..., angles], change[..., angles].to(pose))
+            elif angles:
+                moved[..., angles] = torch.remainder(moved[..., angles] + math.pi, 2 * math.pi) - math.pi
+            pose = moved
+        after = proprio.expand(*pose.shape[:-1], -1).clone()
+        after[..., columns] = pose
+        return after
 
     @property
     def action_dim(self) -> int:
@@ -235,6 +283,7 @@ class ActionCodec:
             "source": self.source,
             "columns": None if self.columns is None else list(self.columns),
             "angles": list(self.angles),
+            "rotation": self.rotation,
         }
 
     @classmethod
@@ -250,4 +299,5 @@ class ActionCodec:
             source=saved["source"],
             columns=None if saved["columns"] is None else tuple(saved["columns"]),
             angles=tuple(saved["angles"]),
+            rotation=saved["rotation"],
         )

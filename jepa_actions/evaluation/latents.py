@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from jepa_actions.data import ClipIndex, ClipLoader, Segment, VideoDataset
@@ -25,6 +25,7 @@ class Encoded:
     frame: Int64[np.ndarray, "c t"]
     positions: Float[Tensor, "c t 2"] | None = None
     layout: Float[Tensor, "c 2"] | None = None
+    proprio: Float[Tensor, "c t p"] | None = None  # raw units, where the data set has it
 
     def __len__(self) -> int:
         return len(self.episode)
@@ -77,7 +78,16 @@ def encode_clips(
         episode=episodes,
         frame=numbers,
     )
+    if dataset.proprio_names is not None:
+        readings = {int(e): dataset.episode(int(e)).proprio for e in np.unique(episodes)}
+        width = len(dataset.proprio_names)
+        rows = [_rows(readings[int(e)], row, width) for e, row in zip(episodes, numbers, strict=True)]
+        encoded.proprio = torch.from_numpy(np.stack(rows))
     if isinstance(dataset, TwoRoomDataset):
         encoded.positions, wall_x, door_y = dataset.states(episodes, numbers)
         encoded.layout = torch.stack([wall_x, door_y], dim=-1)
     return encoded
+
+
+def _rows(proprio: Float32[np.ndarray, "t p"] | None, rows: Int64[np.ndarray, "t"], width: int) -> np.ndarray:
+    return np.zeros((len(rows), width), np.float32) if proprio is None else proprio[rows]

@@ -65,8 +65,16 @@ def _imagine(model: WorldModel, test: Encoded, actions: Float[Tensor, "c t a"]) 
     past = model.dynamics.config.history or 1
     parts = []
     for rows in torch.arange(len(test)).split(128):
-        cache = model.dynamics.start(test.z[rows, : past - 1], actions[rows, : past - 1])
-        parts.append(model.dynamics.rollout(test.z[rows, past - 1], actions[rows, past - 1 :], cache))
+        before, ahead = actions[rows, : past - 1], actions[rows, past - 1 :]
+        known: tuple[Tensor, ...] = ()
+        imagined: tuple[Tensor, ...] = ()
+        if (
+            test.proprio is not None and model.dynamics.config.proprio
+        ):  # measured up to the present, integrated from there
+            known = (test.proprio[rows, : past - 1],)
+            imagined = (model.proprio_path(test.proprio[rows, past - 1], ahead),)
+        cache = model.dynamics.start(test.z[rows, : past - 1], before, *known)
+        parts.append(model.dynamics.rollout(test.z[rows, past - 1], ahead, cache, *imagined))
     return torch.cat(parts)
 
 

@@ -32,6 +32,8 @@ ADDED: dict[int, dict[str, Any]] = {
         "model.dynamics.proprio": 0,
         "model.dynamics.extrinsics": 0,
         "model.dynamics.normalise": False,
+        "model.pooler.normalise": False,
+        "codec.rotation": "additive",
     },
 }
 LIBRARY = "jepa_actions"

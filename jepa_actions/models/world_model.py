@@ -27,6 +27,11 @@ class PoolerConfig:
     latents: int = 1  # attention only: latent tokens per camera
     dim: int = 64
     heads: int = 4
+    normalise: bool = False  # patches only: layer norm, without parameters, on every latent token (V-JEPA 2-AC)
+
+    def __post_init__(self) -> None:
+        if self.normalise and self.kind != "patches":
+            raise ConfigError(f"pooler.normalise is for pooler.kind patches, found kind {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Context:
 
     z: Float[Tensor, "p n d"]
     cache: Cache
+    proprio: Float[Tensor, "p r"] | None = None  # at the present frame, raw units; where the dynamics reads it
 
 
 @dataclass
@@ -133,7 +139,7 @@ class WorldModel(nn.Module):
             width, self.grid = self.encoder.width, self.encoder.grid
         per_camera = self.grid[0] * self.grid[1]
         if pooler.kind == "patches":
-            self.pooler: nn.Module = PatchReadout(width, pooler.dim)
+            self.pooler: nn.Module = PatchReadout(width, pooler.dim, normalise=pooler.normalise)
         else:
             self.pooler = AttentivePooler(width, pooler.dim, pooler.latents, pooler.heads, self.grid)
             per_camera = pooler.latents
@@ -142,7 +148,19 @@ class WorldModel(nn.Module):
         self.dynamics: LatentDynamics | None = None
         self.inverse: InverseHead | None = None
         if codec is not None:
-            self.dynamics = LatentDynamics(config.dynamics, self.latents, self.dim, codec.action_dim)
+            if config.dynamics.extrinsics:
+                raise ConfigError(
+                    f"dynamics.extrinsics {config.dynamics.extrinsics}: a world model is not told the camera's pose, "
+                    "expected 0 (LatentDynamics by itself takes it)"
+                )
+            self.dynamics = LatentDynamics(
+                config.dynamics,
+                self.latents,
+                self.dim,
+                codec.action_dim,
+                grid=self.grid if pooler.kind == "patches" else None,
+                cameras=len(config.cameras),
+            )
             self.inverse = InverseHead(
                 config.inverse, self.latents, self.dim, codec, grid=self.grid, cameras=len(config.cameras)
             )
@@ -212,13 +230,19 @@ class WorldModel(nn.Module):
     def encode(
         self,
         frames: UInt8[Tensor, "p t c h w"] | dict[str, UInt8[Tensor, "p t c h w"]],
-        proprio: Tensor | None = None,
+        proprio: Float[Tensor, "p t r"] | None = None,
         past_actions: Float[Tensor, "p t-1 a"] | None = None,
     ) -> Context:
         """What planning starts from: the last frames seen (at least one) and the model actions taken between them.
 
+        Args:
+            frames: uint8, a model step apart.
+            proprio: at these frames, in raw units; a model whose dynamics reads none looks at none.
+            past_actions: model actions between the frames.
+
         Raises:
-            ShapeError: for wrong frames, or past actions that do not fit between them.
+            ShapeError: for wrong frames, past actions that do not fit between them, or proprio that is missing or of
+                another width than the dynamics reads.
         """
         z = self.encode_frames(self._by_camera(frames))
         expected = (z.shape[0], z.shape[1] - 1, self.action_dim)
@@ -229,7 +253,14 @@ class WorldModel(nn.Module):
                 f"past_actions: {z.shape[1]} frames have {z.shape[1] - 1} actions between them: expected {expected}, "
                 f"found {tuple(past_actions.shape)}"
             )
-        return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
+        if not self.config.dynamics.proprio:
+            return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
+        wanted = (*z.shape[:2], self.config.dynamics.proprio)
+        if proprio is None or tuple(proprio.shape) != wanted:
+            found = "none" if proprio is None else tuple(proprio.shape)
+            raise ShapeError(f"proprio: expected {wanted}, the proprio of every frame, found {found}")
+        proprio = proprio.to(z)
+        return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions, proprio[:, :-1]), proprio[:, -1])
 
     def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
         """The latent goal of one image per problem."""
@@ -241,6 +272,9 @@ class WorldModel(nn.Module):
     ) -> Rollout:
         """Imagine every candidate action sequence from its problem's context; past frames are encoded once for all.
 
+        Proprio, where the dynamics reads it, is integrated by the codec (`ActionCodec.integrate`): for changes of
+        proprio their sum, for recorded commands what it was at the start.
+
         Raises:
             ShapeError: for actions that are not `(p, s, h, a)` with the context's problems and the codec's width.
         """
@@ -249,7 +283,17 @@ class WorldModel(nn.Module):
                 f"actions: expected ({context.z.shape[0]} problems, candidates, horizon, {self.action_dim}), "
                 f"found {tuple(actions.shape)}"
             )
-        return Rollout(self._dynamics().imagine(context.z, actions, context.cache))
+        proprio = None
+        if context.proprio is not None:
+            proprio = self.proprio_path(context.proprio[:, None].expand(-1, actions.shape[1], -1), actions)
+        return Rollout(self._dynamics().imagine(context.z, actions, context.cache, proprio))
+
+    def proprio_path(self, proprio: Float[Tensor, "*b r"], actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h r"]:
+        """Proprio at the frames that h model actions are taken at, from that of the first, by the codec."""
+        path = [proprio]
+        for action in actions.unbind(-2)[:-1]:
+            path.append(self._codec().integrate(path[-1], action))
+        return torch.stack(path, dim=-2)
 
     def infer_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: int) -> Distribution:
         """The inverse head's belief about the model action taken at z on a way of k steps to z_goal.

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jepa_actions.nn.attention import AttentionBackend, attention
 from jepa_actions.nn.standardise import Standardise
@@ -60,12 +61,16 @@ class AttentivePooler(nn.Module):
 
 
 class PatchReadout(nn.Module):
-    """Every patch is a latent token, projected where the latent is narrower than the encoder."""
+    """Every patch is a latent token, projected where the latent is narrower than the encoder.
 
-    def __init__(self, dim: int, out_dim: int) -> None:
+    With `normalise`, layer norm without parameters comes last: V-JEPA 2-AC's latents (`normalize_reps` in its code).
+    """
+
+    def __init__(self, dim: int, out_dim: int, *, normalise: bool = False) -> None:
         super().__init__()
+        self.normalise = normalise
         self.proj = nn.Identity() if dim == out_dim else nn.Linear(dim, out_dim)
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b p o"]:
         out: Tensor = self.proj(tokens)
-        return out
+        return F.layer_norm(out, out.shape[-1:]) if self.normalise else out

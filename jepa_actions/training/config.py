@@ -46,6 +46,7 @@ class ActionConfig:
     source: Literal["action", "proprio_difference"] = "action"
     columns: tuple[int, ...] | None = None
     angles: tuple[int, ...] = ()  # dimensions, among the chosen columns, that are angles in radians
+    rotation: Literal["additive", "composed"] = "additive"  # composed: the three angles change by a rotation
     ball: bool = False  # True bounds each raw action by its norm, False by a box
 
 
@@ -96,6 +97,7 @@ class OptimConfig:
     checkpoint_every: int = 500  # 0 writes none
     keep_checkpoints: int = 2
     mixed_precision: Literal["no", "bf16"] = "no"
+    freeze_encoder: bool = False  # the encoder stays as `init` brought it, and keeps nothing for a gradient
     gradient_checkpointing: bool = False  # compute each block again for its gradient: less memory, more time
     compile: bool = False  # torch.compile every transformer block; needs a C++ compiler, or triton on CUDA
 

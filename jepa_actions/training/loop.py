@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from jepa_actions.data import Batch, ClipIndex, ClipLoader
+from jepa_actions.data import Batch, ClipIndex, ClipLoader, VideoDataset
 from jepa_actions.errors import ConfigError, JepaActionsError
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
@@ -109,8 +109,8 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
     """A new model for the recipe and its data, with the weights of `init` where one is given.
 
     Raises:
-        ConfigError: for an objective that needs actions where there are none or an encoder that is not frozen, or an
-            `init` of another architecture.
+        ConfigError: for an objective that needs actions where there are none or an encoder that is not frozen,
+            proprio that the data does not have, or an `init` of another architecture.
     """
     if config.model.backbone is not None and config.objectives.masked is not None:
         raise ConfigError(
@@ -122,7 +122,21 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
             if getattr(config.objectives, name) is not None:
                 reason = "data.labels is false" if not config.data.labels else f"{data.dataset.name} has no actions"
                 raise ConfigError(f"objectives.{name} needs actions, but {reason}")
-    return start_model(config.model, data.codec, config.init)
+    _check_proprio(config.model.dynamics.proprio, data.dataset)
+    model = start_model(config.model, data.codec, config.init)
+    if config.train.freeze_encoder:
+        model.encoder.requires_grad_(False)
+    return model
+
+
+def _check_proprio(wanted: int, dataset: VideoDataset) -> None:
+    """The dynamics reads the proprio that the data has, or none."""
+    names = dataset.proprio_names or ()
+    if wanted not in (0, len(names)):
+        raise ConfigError(
+            f"model.dynamics.proprio is {wanted}, but {dataset.name} has {len(names)}"
+            f"{': ' + ', '.join(names) if names else ''}"
+        )
 
 
 def train(
@@ -178,7 +192,7 @@ def train(
     module = TrainingModule(model.to(accelerator.device), config)
     ema = Ema(model, optim.ema, optim.ema_final, optim.steps)
     ema.target.to(accelerator.device)
-    optimizer = _optimizer(model, config)
+    optimizer = make_optimizer(model, config)
     start = load_checkpoint(run, config, model, ema, optimizer) if resume else 0
     if accelerator.is_main_process:
         _prepare_folder(run, config, start)
@@ -281,7 +295,7 @@ def _prepare_folder(run: Path, config: TrainConfig, start: int) -> None:
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
-def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW without weight decay on biases, norms, tokens and embeddings; heads at `head_lr` times the rate."""
     optim = config.train
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -122,6 +122,7 @@ def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[st
             source=config.action.source,
             columns=config.action.columns,
             angles=config.action.angles,
+            rotation=config.action.rotation,
             ball=config.action.ball,
         )
     return data

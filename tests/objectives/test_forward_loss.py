@@ -5,7 +5,8 @@ import torch
 from moving_dot import moving_dot
 from tiny_world import tiny_batch, tiny_world
 
-from jepa_actions.models import DynamicsConfig
+from jepa_actions.errors import ConfigError, DataError
+from jepa_actions.models import DynamicsConfig, PoolerConfig
 from jepa_actions.objectives import Forward, ForwardConfig, Inverse, InverseLossConfig, SigReg, SigRegConfig, Views
 from jepa_actions.training import Ema
 
@@ -118,3 +119,51 @@ def test_after_some_training_shuffled_actions_make_the_loss_worse(dynamics):
         wrong, _ = run(model, replace(test, actions=test.actions.roll(1, 0)))
         assert float(wrong) > 2 * float(right)
         assert float(Inverse(InverseLossConfig())(model, Views(model, test), torch.Generator())[1]["r2"]) > 0.5
+
+
+def ac_world(proprio=3):
+    pooler = PoolerConfig(kind="patches", dim=24, normalise=True)
+    dynamics = DynamicsConfig(kind="ac", width=24, depth=1, heads=2, proprio=proprio, normalise=True)
+    return tiny_world(pooler=pooler, dynamics=dynamics)
+
+
+AC = {"metric": "l1", "rollout_steps": 2, "rollout_first": True, "detach": True, "target": "ema"}
+
+
+def test_the_loss_of_vjepa_2_ac_by_hand():
+    """z_3 is predicted from z_1 and the imagined z_2, with the recorded proprio, and compared with z_3."""
+    model, batch = ac_world(), tiny_batch(t=5)
+    batch = replace(batch, proprio=torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(3)))
+    a, s = batch.actions, batch.proprio
+    with torch.no_grad():
+        z = model.encode_frames(batch.frames)
+        forced = model.dynamics(z[:, :-1], a, s[:, :-1])
+        second = forced[:, :1]
+        third = model.dynamics(torch.cat([z[:, :1], second], 1), a[:, :2], s[:, :2])[:, 1:]
+        imagined = torch.cat([second, third], 1)
+        expected = (forced - z[:, 1:]).abs().mean() + (imagined - z[:, 1:3]).abs().mean()
+    loss, logs = run(model, batch, Ema(model, 0.9, 0.9, 10).target, **AC)
+    torch.testing.assert_close(loss.detach(), expected)
+    torch.testing.assert_close(logs["rollout_last"], (third[:, 0] - z[:, 2]).abs().mean())
+    loss.backward()
+    assert float(model.dynamics.proprio_in.weight.grad.norm()) > 0
+    assert model.encoder.patch_embed.proj.weight.grad is None
+
+
+def test_rollout_steps_end_the_rollout_early():
+    model, batch = tiny_world(), tiny_batch(t=5)
+    short = run(model, batch, rollout_steps=2)[1]["rollout_last"]
+    z = model.encode_frames(batch.frames)
+    imagined = model.dynamics.rollout(z[:, 0], batch.actions)
+    torch.testing.assert_close(short, (imagined[:, 1] - z[:, 2]).square().mean().detach())
+    assert torch.equal(run(model, batch, rollout_steps=9)[0], run(model, batch)[0])
+    with pytest.raises(ConfigError, match=r"objectives\.forward\.rollout_steps: found 1, expected 0 or at least 2"):
+        ForwardConfig(rollout_steps=1)
+
+
+@pytest.mark.parametrize(("width", "found"), [(None, "none"), (5, "5")])
+def test_proprio_that_the_data_lacks_is_named(width, found):
+    batch = tiny_batch(t=5)
+    batch = replace(batch, proprio=None if width is None else torch.zeros(4, 5, width))
+    with pytest.raises(DataError, match=rf"model\.dynamics\.proprio: expected 3, found {found} in the data"):
+        run(ac_world(), batch)

@@ -11,6 +11,8 @@ from lerobot_writer import CAMERAS, write_lerobot
 from tiny_world import TINY
 
 from jepa_actions.errors import ConfigError
+from jepa_actions.evaluation.latents import encode_clips
+from jepa_actions.evaluation.rollout import evaluate_rollout
 from jepa_actions.models import DynamicsConfig, EncoderConfig, InverseConfig, MotionConfig, PoolerConfig, WorldModel
 from jepa_actions.objectives import ForwardConfig, InverseLossConfig, MaskedConfig
 from jepa_actions.training import (
@@ -20,6 +22,7 @@ from jepa_actions.training import (
     OptimConfig,
     SplitConfig,
     TrainConfig,
+    open_data,
     train,
 )
 
@@ -125,3 +128,46 @@ def test_the_saved_model_opens_and_reads_actions_between_frames(robot, tmp_path)
     raw = model.codec.decode(model.infer_actions(z[:, 0], z[:, 0], 1).mean)
     assert raw.shape == (1, 1, 2)
     torch.testing.assert_close(raw, torch.zeros_like(raw), atol=1e-5, rtol=0)
+
+
+def ac_recipe(root: Path, out: Path, proprio: int = 3, **optim) -> TrainConfig:
+    settings = recipe(root, out, action=ActionConfig(source="proprio_difference", angles=(2,)))
+    model = replace(
+        ROBOT,
+        pooler=PoolerConfig(kind="patches", dim=24, normalise=True),
+        dynamics=DynamicsConfig(kind="ac", width=24, depth=1, heads=2, proprio=proprio, normalise=True),
+    )
+    forward = ForwardConfig(metric="l1", target="ema", rollout_steps=2, rollout_first=True, detach=True)
+    return replace(
+        settings,
+        model=model,
+        objectives=replace(settings.objectives, forward=forward),
+        train=replace(settings.train, **optim),
+    )
+
+
+def test_the_ac_predictor_trains_with_proprio_and_is_evaluated_with_it(robot, tmp_path):
+    settings = ac_recipe(robot, tmp_path, gradient_checkpointing=True)
+    model = train(settings, quiet=True)
+    data = open_data(settings.data, model.config.image_size, model.config.cameras)
+    report = evaluate_rollout(model, data, horizon=2)
+    assert list(report["metrics"]["latent_error"]) == ["1", "2"]
+    test = encode_clips(model, data.heldout_dataset, data.heldout, frames=3)
+    raw = model.codec.decode(test.actions)[:, :, 0]
+    moved = test.proprio[:, 1:] - test.proprio[:, :-1]
+    torch.testing.assert_close(raw[..., :2], moved[..., :2], atol=1e-5, rtol=1e-4)
+
+
+def test_proprio_that_the_data_does_not_have_is_named(robot, tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.dynamics\.proprio is 7, but .* has 3: x, y, yaw$"):
+        train(ac_recipe(robot, tmp_path, proprio=7), quiet=True)
+
+
+def test_a_frozen_encoder_stays_as_it_was(robot, tmp_path):
+    settings = ac_recipe(robot, tmp_path / "a", freeze_encoder=True)
+    settings = replace(settings, objectives=replace(settings.objectives, masked=None))
+    longer = replace(settings, out=str(tmp_path / "b"), train=replace(settings.train, steps=6))
+    one, other = (train(s, quiet=True).state_dict() for s in (settings, longer))
+    same = {name: torch.equal(value, other[name]) for name, value in one.items()}
+    assert all(equal for name, equal in same.items() if name.startswith("encoder."))
+    assert not any(equal for name, equal in same.items() if name.startswith("dynamics.") and name.endswith("weight"))
