@@ -126,17 +126,30 @@ def plan(argv: list[str]) -> None:
     from jepa_actions.evaluation.plan import plan as plan_between
     from jepa_actions.evaluation.plan import read_pictures
     from jepa_actions.models import WorldModel
+    from jepa_actions.planning import PRESETS
 
     parser = _Parser(prog="jepa-actions plan")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--frame", required=True, action="append", help="the present image; CAMERA=FILE for several")
     parser.add_argument("--goal", required=True, action="append", help="the goal image; CAMERA=FILE for several")
-    parser.add_argument("--horizon", type=int, default=5, help="model steps")
+    parser.add_argument("--planner", choices=sorted(PRESETS), help="a published planner; default: this library's")
+    parser.add_argument("--horizon", type=int, help="model steps; default: the planner's")
+    parser.add_argument(
+        "--proprio", type=float, nargs="+", help="the robot's present reading, where the model wants it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     model = WorldModel.from_pretrained(options.model)
-    frame, goal = read_pictures(model, options.frame), read_pictures(model, options.goal)
-    print(json.dumps(plan_between(model, frame, goal, horizon=options.horizon, seed=options.seed), indent=2))
+    found = plan_between(
+        model,
+        read_pictures(model, options.frame),
+        read_pictures(model, options.goal),
+        horizon=options.horizon,
+        planner=None if options.planner is None else PRESETS[options.planner],
+        proprio=options.proprio,
+        seed=options.seed,
+    )
+    print(json.dumps(found, indent=2))
 
 
 def info(argv: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Plan between two pictures of one's own: the next actions in raw units."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from jepa_actions.errors import DataError, ShapeError
+from jepa_actions.data import ActionBounds, ActionCodec, ModelBounds
+from jepa_actions.errors import DataError, PlanningError, ShapeError
 from jepa_actions.models import WorldModel
-from jepa_actions.planning import CEM, CEMConfig, LatentCost, Problem
+from jepa_actions.planning import CEM, Bounded, CEMConfig, LatentCost, PlannerPreset, Problem
 
 
 @torch.no_grad()
@@ -20,8 +22,9 @@ def plan(
     frame: UInt8[Tensor, "c h w"] | dict[str, UInt8[Tensor, "c h w"]],
     goal: UInt8[Tensor, "c h w"] | dict[str, UInt8[Tensor, "c h w"]],
     *,
-    horizon: int = 5,
-    planner: CEMConfig | None = None,
+    horizon: int | None = None,
+    planner: CEMConfig | PlannerPreset | None = None,
+    proprio: Sequence[float] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The actions that the model believes lead from one picture to another.
@@ -29,23 +32,32 @@ def plan(
     Args:
         model: with an action codec.
         frame, goal: uint8 RGB pictures of the model's size; one per camera, by name, where it has several.
-        horizon: model steps.
-        planner: budget of CEM.
+        horizon: model steps; the preset's, or 5, when None.
+        planner: budget of CEM, or a published planner with its cost, horizon and bounds (`planning.presets`).
+        proprio: at the present, in raw units; for a model whose dynamics reads it.
         seed: the same seed gives the same plan.
 
     Returns:
         `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting.
 
     Raises:
-        ShapeError: for pictures of another size, or a model without actions.
+        ShapeError: for pictures of another size, a model without actions, or proprio that does not fit.
+        PlanningError: for a preset whose bounds are for other actions.
     """
     codec = model.codec
     if codec is None:
         raise ShapeError("this model has no action codec: it was trained on video without actions")
     now, target = (_named(model, picture) for picture in (frame, goal))
-    context = model.encode({camera: image[None, None] for camera, image in now.items()})
-    cost, latent_goal = LatentCost(), model.goal({camera: image[None] for camera, image in target.items()})
-    found = CEM(planner)(Problem(model, context, latent_goal, cost, horizon, [seed]))
+    preset = (
+        planner if isinstance(planner, PlannerPreset) else PlannerPreset(planner or CEMConfig(), LatentCost(), 5, 1)
+    )
+    horizon = preset.horizon if horizon is None else horizon
+    pictures = {camera: image[None, None] for camera, image in now.items()}
+    reading = () if proprio is None else (torch.tensor([[list(proprio)]], dtype=torch.float32),)
+    context = model.encode(pictures, *reading)
+    cost, latent_goal = preset.cost, model.goal({camera: image[None] for camera, image in target.items()})
+    bounded = Bounded(model, _bounds(codec, preset))
+    found = CEM(preset.cem)(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
     still = codec.encode(torch.zeros(1, 1, horizon, codec.block, len(codec.names)))
     idle = cost(model.rollout(context, still), latent_goal)
     return {
@@ -54,6 +66,17 @@ def plan(
         "cost": float(found.cost[0]),
         "cost_of_zero_actions": float(idle[0, 0]),
     }
+
+
+def _bounds(codec: ActionCodec, preset: PlannerPreset) -> ModelBounds:
+    if preset.low is None or preset.high is None:
+        return codec.model_bounds
+    if len(preset.low) != len(codec.names):
+        raise PlanningError(
+            f"planner: its bounds are for {len(preset.low)} raw dimensions, found the model's {len(codec.names)}: "
+            f"{', '.join(codec.names)}"
+        )
+    return replace(codec, bounds=ActionBounds("box", low=preset.low, high=preset.high)).model_bounds
 
 
 def _named(model: WorldModel, picture: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:

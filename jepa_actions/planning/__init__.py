@@ -3,11 +3,15 @@
 from jepa_actions.planning.cem import CEM, CEMConfig
 from jepa_actions.planning.cost import LatentCost
 from jepa_actions.planning.mpc import MPC, Planner, decision_seed
+from jepa_actions.planning.presets import PRESETS, VJEPA2_AC, Bounded, PlannerPreset
 from jepa_actions.planning.problem import Bounds, Cost, Latents, Plan, PlanningModel, Problem, Target, imagine
 
 __all__ = [
     "CEM",
     "MPC",
+    "PRESETS",
+    "VJEPA2_AC",
+    "Bounded",
     "Bounds",
     "CEMConfig",
     "Cost",
@@ -15,6 +19,7 @@ __all__ = [
     "Latents",
     "Plan",
     "Planner",
+    "PlannerPreset",
     "PlanningModel",
     "Problem",
     "Target",

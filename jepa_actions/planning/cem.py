@@ -12,12 +12,15 @@ from jepa_actions.planning.problem import Plan, Problem, imagine
 
 @dataclass(frozen=True)
 class CEMConfig:
-    """Budget and schedule of CEM. Standard deviations are in model (normalised) action units."""
+    """Budget and schedule of CEM. Standard deviations are in model (normalised) action units, the first by `init`."""
 
     samples: int = 128  # candidates per iteration, the current mean among them
     elites: int = 16  # candidates that the next Gaussian is fitted to
     iterations: int = 6
     init_std: float = 1.0
+    # What init_std counts: "unit", model units; "bounds", half the width of the bounds in each dimension, so that one
+    # whose bounds meet is not searched.
+    init: str = "unit"
     min_std: float = 0.05  # keeps the search alive when the elites agree
     momentum: float = 0.1  # share of the old mean and standard deviation that is kept
     # "best": the best candidate seen; finds ways around walls that the mean of the elites would walk into.
@@ -36,6 +39,8 @@ class CEMConfig:
                 f"CEMConfig: found init_std {self.init_std}, min_std {self.min_std}, momentum {self.momentum}, "
                 "expected init_std > 0, min_std >= 0 and 0 <= momentum < 1"
             )
+        if self.init not in ("unit", "bounds"):
+            raise ConfigError(f"CEMConfig.init: found {self.init!r}, expected 'unit' or 'bounds'")
         if self.returns not in ("mean", "best"):
             raise ConfigError(f"CEMConfig.returns: found {self.returns!r}, expected 'mean' or 'best'")
 
@@ -57,6 +62,9 @@ class CEM:
         config, project = self.config, problem.model.action_bounds.project
         mean = problem.start()
         std = torch.full_like(mean, config.init_std)
+        if config.init == "bounds":
+            bounds = problem.model.action_bounds
+            std = std * ((bounds.high - bounds.low) / 2).to(mean)
         generators = problem.generators()
         plan = Plan(mean, mean.new_full((mean.shape[0],), torch.inf), {"best": [], "mean": [], "evaluations": []})
         for iteration in range(config.iterations):

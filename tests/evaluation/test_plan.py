@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,12 @@ from known_worlds import BALL, UNIT, KnownWorld
 from PIL import Image
 from tiny_world import random_frames, tiny_codec, tiny_world
 
+from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.envs import TwoRoomConfig, render
 from jepa_actions.errors import DataError, PlanningError, ShapeError
 from jepa_actions.evaluation.plan import plan, read_pictures
-from jepa_actions.planning import CEMConfig
+from jepa_actions.models import DynamicsConfig, PoolerConfig
+from jepa_actions.planning import VJEPA2_AC, CEMConfig
 
 QUICK = CEMConfig(samples=32, elites=8, iterations=3)
 FRAME, GOAL = random_frames(3, 16, 16), random_frames(3, 16, 16, seed=1)
@@ -113,3 +117,28 @@ def test_a_file_at_fault_is_named(picture, tmp_path):
         with pytest.raises(DataError, match=r"not a picture that can be read[^\n]*$") as caught:
             read_pictures(model, [str(tmp_path / name)])
         assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_a_published_planner_brings_its_bounds_and_a_reading_of_the_robot(tmp_path):
+    names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+    ones = np.ones(7, np.float32)
+    box = ActionBounds("box", low=(-9.0,) * 7, high=(9.0,) * 7)
+    codec = ActionCodec(names, 1, 0 * ones, 0.5 * ones, box, source="proprio_difference", angles=(3, 4, 5))
+    dynamics = DynamicsConfig(kind="ac", width=24, depth=1, heads=2, proprio=7)
+    model = tiny_world(codec, pooler=PoolerConfig(kind="patches", dim=24), dynamics=dynamics)
+    few = replace(VJEPA2_AC, cem=replace(VJEPA2_AC.cem, samples=20, elites=5, iterations=2))
+    found = plan(model, FRAME, GOAL, planner=few, proprio=[0.1] * 7)
+    action = np.array(found["actions"])
+    assert action.shape == (1, 7)
+    assert (np.abs(action) <= np.array(VJEPA2_AC.high) + 1e-5).all()
+    assert plan(model, FRAME, GOAL, planner=few, proprio=[0.9] * 7) != found
+    assert len(plan(model, FRAME, GOAL, planner=few, horizon=2, proprio=[0.1] * 7)["actions"]) == 2
+    with pytest.raises(ShapeError, match=r"^proprio: expected \(1, 1, 7\), the proprio of every frame, found none$"):
+        plan(model, FRAME, GOAL, planner=few)
+
+
+def test_a_published_planner_for_another_robot_is_refused():
+    with pytest.raises(
+        PlanningError, match=r"^planner: its bounds are for 7 raw dimensions, found the model's 2: dx, dy$"
+    ):
+        plan(tiny_world(), FRAME, GOAL, planner=VJEPA2_AC)
