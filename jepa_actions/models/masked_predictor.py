@@ -6,22 +6,26 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jepa_actions.errors import ShapeError
-from jepa_actions.models.encoder import EncoderConfig, check_heads, take_tokens
-from jepa_actions.models.masks import MASK_KINDS, nearest_visible
+from jepa_actions.models.encoder import EncoderConfig, check_heads
+from jepa_actions.models.interpolation import Interpolation
+from jepa_actions.models.masks import MASK_KINDS
 from jepa_actions.nn import Block, Rotary, init_transformer, rotary_table
 
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Size of a `MaskedPredictor`. V-JEPA 2 uses width 384, depth 12."""
+    """Size of a `MaskedPredictor`. V-JEPA 2 uses width 384, depth 12.
+
+    With `residual` the transformer only corrects an `Interpolation`; at depth 0 it adds one constant for each mask
+    token, which is as much as two or three short videos can teach.
+    """
 
     width: int = 48
     depth: int = 2
     heads: int = 4
-    residual: bool = False  # True starts from the nearest visible token, as far as it is believed; V-JEPA 2 does not
+    residual: bool = False  # True adds to an interpolation of the visible features; V-JEPA 2 does not
     mlp_ratio: float = 4.0
     mask_tokens: int = len(MASK_KINDS)  # learned tokens for hidden places; V-JEPA 2 has 10
 
@@ -50,7 +54,7 @@ class MaskedPredictor(nn.Module):
             nn.init.zeros_(linear.bias)
         init_transformer(self.blocks)
         if config.residual:
-            self.trust = nn.Linear(config.width, 1)
+            self.interpolation = Interpolation(encoder.width)
 
     def forward(
         self,
@@ -80,10 +84,10 @@ class MaskedPredictor(nn.Module):
         for block in self.blocks:
             x = block(x, rotary)
         x = self.norm(x[:, visible.shape[1] :])
-        if not self.config.residual:
-            out: Tensor = self.predictor_proj(x)
-            return out
-        return self._residual(x, take_tokens(tokens, nearest_visible(visible, target, kind, self.grid)))
+        out: Tensor = self.predictor_proj(x)
+        if self.config.residual:
+            out = out + self.interpolation(tokens, visible, target, kind, self.grid)
+        return out
 
     def packed(
         self,
@@ -114,23 +118,19 @@ class MaskedPredictor(nn.Module):
             x = block(x, rotary, lengths=lengths)
         sizes = [size for pair in zip(seen, asked, strict=True) for size in pair]
         x = self.norm(torch.cat(x.split(sizes)[1::2]))
+        out = list(self.predictor_proj(x).split(asked))
         if not self.config.residual:
-            return list(self.predictor_proj(x).split(asked))
-        nearest = [
-            features[nearest_visible(v[None], m[None], kind, self.grid)[0]]
-            for features, v, m, kind in zip(tokens, visible, target, kinds, strict=True)
+            return out
+        samples = zip(out, tokens, visible, target, kinds, strict=True)
+        return [
+            answer + self.interpolation(features[None], v[None], m[None], kind, self.grid)[0]
+            for answer, features, v, m, kind in samples
         ]
-        return list(self._residual(x, torch.cat(nearest)).split(asked))
 
     def _hidden(self, kind: str, mask_token: int | None, dtype: torch.dtype) -> Float[Tensor, "d"]:
         chosen = MASK_KINDS.index(kind) if mask_token is None else mask_token
         token: Tensor = self.mask_tokens[chosen % len(self.mask_tokens)]
         return token.flatten().to(dtype)
-
-    def _residual(self, x: Float[Tensor, "*b w"], nearest: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        gate = torch.sigmoid(self.trust(x))  # how far the nearest feature is to be believed
-        out: Tensor = self.predictor_proj(x) + gate * F.layer_norm(nearest, nearest.shape[-1:])
-        return out
 
     def _rotary(self, ids: Int[Tensor, "*n"]) -> Rotary:
         """The angles of the numbered tokens. No table is kept: its length would have to be read from the device."""

@@ -57,18 +57,16 @@ def test_it_learns_which_token_was_where(predictor):
     assert errors[-1] < 0.7 * errors[0]
 
 
+@pytest.mark.parametrize("depth", [0, 1])
 @pytest.mark.parametrize("kind", MASK_KINDS)
-def test_a_residual_predictor_starts_from_the_nearest_visible_feature_as_far_as_it_is_believed(kind):
-    config = PredictorConfig(width=24, depth=1, heads=2, residual=True)
+def test_a_residual_predictor_adds_to_an_interpolation_of_the_visible_features(kind, depth):
+    config = PredictorConfig(width=24, depth=depth, heads=2, residual=True)
     predictor = MaskedPredictor(config, EncoderConfig(image_size=(16, 16), patch=8, width=32))
     torch.nn.init.zeros_(predictor.predictor_proj.weight)
-    torch.nn.init.zeros_(predictor.trust.weight)
     visible, target = torch.arange(8).expand(2, -1), torch.arange(8, 12).expand(2, -1)
     tokens = torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(0))
-    nearest = torch.nn.functional.layer_norm(tokens[:, 4:], (32,))
-    for belief, share in ((50.0, 1.0), (0.0, 0.5), (-50.0, 0.0)):
-        torch.nn.init.constant_(predictor.trust.bias, belief)
-        torch.testing.assert_close(predictor(tokens, visible, target, kind), share * nearest)
+    expected = predictor.interpolation(tokens, visible, target, kind, (2, 2))
+    torch.testing.assert_close(predictor(tokens, visible, target, kind), expected)
 
 
 @pytest.mark.parametrize("residual", [False, True])
