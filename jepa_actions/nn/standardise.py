@@ -25,6 +25,7 @@ class Standardise(nn.Module):
         self.register_buffer("var", torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        x = x.to(self.mean.dtype)  # statistics of bf16 activations are taken in single precision
         if not self.training:
             return (x - self.mean) / (self.var + self.eps).sqrt()
         rows = gather_rows(x.flatten(0, -2))

@@ -39,3 +39,12 @@ def test_shrinking_the_input_does_not_shrink_the_output_and_has_no_gradient():
     torch.testing.assert_close(out, Standardise(4).train()(x), rtol=1e-3, atol=1e-3)
     (out * torch.arange(256.0)[:, None]).sum().backward()  # a loss that cares about the output
     assert abs(float(scale.grad)) < 1e-2 * float(x.grad.norm())
+
+
+def test_half_precision_activations_are_standardised_in_single_precision():
+    torch.manual_seed(0)
+    layer, x = Standardise(8), 3.0 + torch.randn(64, 8)
+    out = layer.train()(x.to(torch.bfloat16))
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.mean(0), torch.zeros(8), rtol=0, atol=1e-5)
+    torch.testing.assert_close(layer.mean, layer.momentum * x.mean(0), rtol=1e-2, atol=1e-2)
