@@ -64,7 +64,10 @@ def train(argv: list[str]) -> None:
 
 
 def evaluate(argv: list[str]) -> None:
-    """`eval NAME --model M [...]`: one evaluation, its table, and its JSON report."""
+    """`eval NAME --model M [...]`: one evaluation, its table, and its JSON report; `eval latency` takes no model."""
+    if argv[:1] == ["latency"]:
+        latency(argv[1:])
+        return
     from jepa_actions.evaluation.planning import evaluate_planning
     from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, untrained_like, write_json
     from jepa_actions.models import WorldModel
@@ -106,6 +109,43 @@ def evaluate(argv: list[str]) -> None:
     print(table(reports))
     if options.json:
         write_json(reports[options.name], options.json)
+
+
+def latency(argv: list[str]) -> None:
+    """`eval latency [--sizes S ... --device D]`: what a training step, an encoding and a plan cost here."""
+    import torch
+
+    from jepa_actions.evaluation.latency import DEFAULT_SIZES, latency_size, latency_table, measure_latency
+    from jepa_actions.evaluation.suite import write_json
+    from jepa_actions.training import use_all_cores
+
+    parser = _Parser(prog="jepa-actions eval latency")
+    parser.add_argument("--sizes", nargs="+", default=DEFAULT_SIZES, help="laptop, vit_small, vit_base, vit_large, ac")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--precision", choices=("float32", "bf16"), help="default: float32 on cpu, bf16 on cuda")
+    parser.add_argument("--batch", type=int, help="clips per training step; default: the size's own")
+    parser.add_argument("--compile", action="store_true", help="torch.compile every transformer block")
+    parser.add_argument("--json", help="where to write the report")
+    options = parser.parse_args(argv)
+    if options.threads is None:
+        use_all_cores()
+    elif options.threads < 1:
+        raise ConfigError(f"--threads: expected at least 1, found {options.threads}")
+    else:
+        torch.set_num_threads(options.threads)
+    report = measure_latency(
+        {name: latency_size(name) for name in options.sizes},
+        torch.device(options.device),
+        repeats=options.repeats,
+        precision=options.precision,
+        compiled=options.compile,
+        batch=options.batch,
+    )
+    print(latency_table(report))
+    if options.json:
+        write_json(report, options.json)
 
 
 def demo(argv: list[str]) -> None:

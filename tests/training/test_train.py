@@ -236,7 +236,7 @@ def test_decay_and_rate_differ_by_kind_of_parameter(tmp_path):
     model = training_loop.build_model(recipe, training_loop.open_data(recipe.data, (64, 64)))
     names = {parameter: name for name, parameter in model.named_parameters()}
     settings = {}
-    for group in training_loop._optimizer(model, recipe).param_groups:
+    for group in training_loop.make_optimizer(model, recipe).param_groups:
         for parameter in group["params"]:
             settings[names[parameter]] = (group["weight_decay"], group["scale"])
     assert set(settings) == set(names.values())
