@@ -17,6 +17,7 @@ from jepa_actions.models.world_model import (
     ImageTransform,
     PoolerConfig,
     Rollout,
+    RolloutConfig,
     WorldModel,
     WorldModelConfig,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Pretrained",
     "RaggedMask",
     "Rollout",
+    "RolloutConfig",
     "VideoEncoder",
     "WorldModel",
     "WorldModelConfig",

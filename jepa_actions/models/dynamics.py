@@ -295,6 +295,12 @@ class LatentDynamics(nn.Module):
         imagined = torch.stack(states, dim=1)
         return imagined.view(-1, candidates, *imagined.shape[1:])
 
+    def compile_rollouts(self, on: bool = True) -> None:
+        """Have `torch.compile` make what is around attention, where no gradient is recorded."""
+        if self.config.kind != "mlp":
+            for block in self._blocks:
+                block.compiled = on
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     @property

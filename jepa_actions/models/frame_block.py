@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ class FrameBlock(Block):
 
     def __init__(self, dim: int, heads: int, *, modulated: bool = False) -> None:
         super().__init__(dim, heads)
+        self.compiled = False  # True compiles what is around attention, where no gradient is recorded
         self.modulation: nn.Linear | None = None
         if modulated:
             self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
@@ -55,6 +57,10 @@ class FrameBlock(Block):
     ) -> Float[Tensor, "b t m d"]:
         """The block with `attend(q, k, v)` as its attention."""
         change = self.modulate(condition)
+        if self.compiled and not torch.is_grad_enabled():
+            project, finish = _compiled_halves()
+            out: Tensor = finish(self, x, attend(*project(self, x, rotary, change)), change)
+            return out
         return self.finish(x, attend(*self.project(x, rotary, change)), change)
 
     def modulate(self, condition: Float[Tensor, "b t d"] | None) -> tuple[Tensor, ...] | None:
@@ -89,6 +95,12 @@ class FrameBlock(Block):
         x = torch.addcmul(x, change[2], read)
         inner = torch.addcmul(change[3], self.norm2(x), 1 + change[4])
         return torch.addcmul(x, change[5], self.mlp(inner))
+
+
+@lru_cache(maxsize=1)
+def _compiled_halves() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """A block before and after its attention, compiled; functions of the block, so that a copy has its own weights."""
+    return torch.compile(FrameBlock.project), torch.compile(FrameBlock.finish)
 
 
 @dataclass(frozen=True)

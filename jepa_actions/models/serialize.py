@@ -17,7 +17,7 @@ from jepa_actions.data import ActionCodec
 from jepa_actions.errors import CheckpointError, JepaActionsError
 from jepa_actions.hub import resolve_folder
 from jepa_actions.models.backbone import FrameBackbone
-from jepa_actions.models.world_model import WorldModel, WorldModelConfig
+from jepa_actions.models.world_model import RolloutConfig, WorldModel, WorldModelConfig
 
 FORMAT_VERSION = 2
 # Fields of `WorldModelConfig` that a format version added, with the value that keeps what older models compute. A
@@ -26,6 +26,7 @@ ADDED: dict[int, dict[str, Any]] = {
     2: {
         "model.backbone": None,
         "model.attention": "auto",
+        "model.rollout": {"precision": "float32", "compile": False},
         "model.predictor.mlp_ratio": 4.0,
         "model.predictor.mask_tokens": 3,
         "model.dynamics.conditioning": "token",
@@ -114,8 +115,8 @@ def _add_field(config: dict[str, Any], field: str, value: Any, present: str) -> 
         inner[name] = copy.deepcopy(value)
 
 
-def load_model(folder: str | Path) -> WorldModel:
-    """Open a model folder or a Hub id, strictly.
+def load_model(folder: str | Path, *, rollout: RolloutConfig | None = None) -> WorldModel:
+    """Open a model folder or a Hub id, strictly; with another way to compute rollouts where one is given.
 
     Raises:
         CheckpointError: naming the file and field for anything missing, extra, of another shape, newer or not finite.
@@ -126,6 +127,8 @@ def load_model(folder: str | Path) -> WorldModel:
     config = read_config(path)
     where = f"{path / 'config.json'}: "
     model_config = decode(WorldModelConfig, config["model"], where + "model")
+    if rollout is not None:
+        model_config = dataclasses.replace(model_config, rollout=rollout)
     try:
         codec = None if config["codec"] is None else ActionCodec.from_dict(config["codec"])
         frozen = None if model_config.backbone is None else FrameBackbone(model_config.backbone, pretrained=False)

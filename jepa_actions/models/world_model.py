@@ -1,5 +1,6 @@
 """One encoder, and on its latents a masked predictor, forward dynamics and an inverse head: the model that is saved."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,14 @@ class ImageTransform:
 
 
 @dataclass(frozen=True)
+class RolloutConfig:
+    """How plans are imagined, for any kind of dynamics but the MLP: the same numbers up to rounding."""
+
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False  # torch.compile around attention; needs a C++ compiler, or triton on CUDA
+
+
+@dataclass(frozen=True)
 class WorldModelConfig:
     """Everything that shapes a `WorldModel`, but for the action codec, which comes from data."""
 
@@ -60,6 +69,7 @@ class WorldModelConfig:
     inverse: InverseConfig = field(default_factory=InverseConfig)
     backbone: BackboneConfig | None = None  # frozen, in the place of `encoder`; `predictor` is then not made
     attention: AttentionBackend = "auto"  # how attention is computed; the numbers are the same
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -164,6 +174,7 @@ class WorldModel(nn.Module):
             self.inverse = InverseHead(
                 config.inverse, self.latents, self.dim, codec, grid=self.grid, cameras=len(config.cameras)
             )
+            self.dynamics.compile_rollouts(config.rollout.compile)
         set_attention_backend(self, config.attention)
 
     # -- encoding ------------------------------------------------------------------------------------------------
@@ -254,13 +265,16 @@ class WorldModel(nn.Module):
                 f"found {tuple(past_actions.shape)}"
             )
         if not self.config.dynamics.proprio:
-            return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
+            with self._precision(z.device):
+                return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
         wanted = (*z.shape[:2], self.config.dynamics.proprio)
         if proprio is None or tuple(proprio.shape) != wanted:
             found = "none" if proprio is None else tuple(proprio.shape)
             raise ShapeError(f"proprio: expected {wanted}, the proprio of every frame, found {found}")
         proprio = proprio.to(z)
-        return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions, proprio[:, :-1]), proprio[:, -1])
+        with self._precision(z.device):
+            cache = self._dynamics().start(z[:, :-1], past_actions, proprio[:, :-1])
+        return Context(z[:, -1], cache, proprio[:, -1])
 
     def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
         """The latent goal of one image per problem."""
@@ -286,7 +300,9 @@ class WorldModel(nn.Module):
         proprio = None
         if context.proprio is not None:
             proprio = self.proprio_path(context.proprio[:, None].expand(-1, actions.shape[1], -1), actions)
-        return Rollout(self._dynamics().imagine(context.z, actions, context.cache, proprio))
+        with self._precision(actions.device):
+            states = self._dynamics().imagine(context.z, actions, context.cache, proprio)
+        return Rollout(states.to(context.z.dtype))
 
     def proprio_path(self, proprio: Float[Tensor, "*b r"], actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h r"]:
         """Proprio at the frames that h model actions are taken at, from that of the first, by the codec."""
@@ -337,11 +353,23 @@ class WorldModel(nn.Module):
         save_model(self, Path(folder), card=card, extra=extra)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, device: torch.device | str | None = None) -> "WorldModel":
-        """Open a model folder, or a Hub repository by id; strict, and in evaluation mode."""
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        rollout: RolloutConfig | None = None,
+    ) -> "WorldModel":
+        """Open a model folder, or a Hub repository by id; strict, and in evaluation mode.
+
+        Args:
+            folder: a folder or a Hub id.
+            device: where to put the model.
+            rollout: how to imagine plans on this machine; as it was saved when None.
+        """
         from jepa_actions.models.serialize import load_model
 
-        model = load_model(folder)
+        model = load_model(folder, rollout=rollout)
         return model if device is None else model.to(device)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -352,6 +380,12 @@ class WorldModel(nn.Module):
         if len(self.config.cameras) != 1:
             raise ShapeError(f"frames: this model has cameras {', '.join(self.config.cameras)}; pass a dict of them")
         return {self.config.cameras[0]: frames}
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The precision of rollouts: bfloat16 where asked for, and what is set outside otherwise."""
+        if self.config.rollout.precision == "bf16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
 
     def _dynamics(self) -> LatentDynamics:
         if self.dynamics is None:

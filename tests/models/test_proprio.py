@@ -1,5 +1,7 @@
 """A world model whose dynamics reads proprio: the planning protocol, its errors, its saving."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from tiny_world import random_frames, tiny_world
 
 from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.errors import ConfigError, ShapeError
-from jepa_actions.models import DynamicsConfig, PoolerConfig, WorldModel
+from jepa_actions.models import DynamicsConfig, PoolerConfig, RolloutConfig, WorldModel, frame_block
+from jepa_actions.models.frame_block import FrameBlock
 
 PROPRIO = 3
 CODEC = ActionCodec(
@@ -120,3 +123,50 @@ def test_saved_and_loaded_it_imagines_the_same(tmp_path):
     assert again.config == model.config
     one, other = (m.rollout(m.encode(frames, proprio, past), actions).z for m in (model, again))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_bf16_is_a_setting_of_rollouts_and_rounds(settings, tmp_path):
+    model, (frames, proprio, past, actions) = world(**settings), inputs()
+    model.save_pretrained(tmp_path / "model")
+    rounded = WorldModel.from_pretrained(tmp_path / "model", rollout=RolloutConfig(precision="bf16"))
+    with torch.no_grad():
+        context = rounded.encode(frames, proprio, past)
+        assert context.cache.layers[0].key.dtype == torch.bfloat16
+        exact, found = (m.rollout(m.encode(frames, proprio, past), actions).z for m in (model, rounded))
+    assert found.dtype == torch.float32
+    error = (found - exact).abs().mean() / exact.abs().mean()
+    assert 1e-5 < error < 0.05
+
+
+def test_a_compiled_rollout_leaves_training_and_copies_alone(monkeypatch):
+    """What is compiled is counted, not compiled: the real thing takes half a minute (the slow test below)."""
+    calls = []
+
+    def counted(block, *rest):
+        calls.append(block)
+        return FrameBlock.project(block, *rest)
+
+    monkeypatch.setattr(frame_block, "_compiled_halves", lambda: (counted, FrameBlock.finish))
+    model, (frames, proprio, past, actions) = world(), inputs()
+    with torch.no_grad():
+        expected = model.rollout(model.encode(frames, proprio, past), actions).z
+        assert not calls
+        model.dynamics.compile_rollouts()
+        twin = copy.deepcopy(model)
+        assert torch.equal(twin.rollout(twin.encode(frames, proprio, past), actions).z, expected)
+    assert set(map(id, calls)) == set(map(id, twin.dynamics.blocks))
+    calls.clear()
+    model.rollout(model.encode(frames, proprio, past), actions)
+    assert not calls  # a gradient is recorded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", KINDS)
+def test_a_compiled_rollout_is_the_same(settings):
+    model, (frames, proprio, past, actions) = world(**settings), inputs()
+    with torch.no_grad():
+        expected = model.rollout(model.encode(frames, proprio, past), actions).z
+        model.dynamics.compile_rollouts()
+        found = model.rollout(model.encode(frames, proprio, past), actions).z
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
