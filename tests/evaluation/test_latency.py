@@ -102,3 +102,10 @@ def test_bad_input_is_one_line(tmp_path, capsys):
 def test_a_device_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match="found cuda, but torch sees no CUDA device"):
         measure_latency({"tiny": tiny_size(tmp_path)}, torch.device("cuda"))
+
+
+@pytest.mark.cuda
+def test_a_cuda_device_adds_its_memory_and_takes_bf16(tmp_path):
+    report = measure_latency({"tiny": tiny_size(tmp_path)}, torch.device("cuda"), repeats=1)
+    assert report["precision"] == "bf16"
+    assert report["metrics"]["tiny_train_peak_mb"] > report["metrics"]["tiny_encode_peak_mb"] > 0
