@@ -55,6 +55,7 @@ class DynamicsConfig:
     proprio: int = 0  # transformer and ac: numbers of proprio that enter with every frame, in raw units; 0 is none
     extrinsics: int = 0  # transformer and ac: numbers that give the camera's pose, the same way; 0 is none
     normalise: bool = False  # layer norm, without parameters, on every predicted token (V-JEPA 2-AC trains so)
+    norm_eps: float = 1e-6  # transformer and ac: of the blocks' and the last layer norm; the release's factory has 1e-6
 
     def __post_init__(self) -> None:
         if self.kind == "mlp":
@@ -148,9 +149,11 @@ class LatentDynamics(nn.Module):
         if self.layout.row is None:  # nothing else says which latent is which
             self.slots = nn.Parameter(torch.randn(self.layout.tokens, width) * 0.02)
         self.blocks = nn.ModuleList([FrameBlock(width, config.heads, modulated=adaln) for _ in range(config.depth)])
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, self.dim)
         init_transformer(self.blocks)
+        for norm in [self.norm, *(part for block in self._blocks for part in (block.norm1, block.norm2))]:
+            norm.eps = config.norm_eps
         self.proprio_in = nn.Linear(config.proprio, width) if config.proprio else None
         self.extrinsics_in = nn.Linear(config.extrinsics, width) if config.extrinsics else None
         for block in self._blocks:

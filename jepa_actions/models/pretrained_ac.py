@@ -35,6 +35,7 @@ def load_ac_predictor(
     heads: int | None = None,
     extrinsics: bool = False,
     normalise: bool = True,
+    norm_eps: float = 1e-6,
 ) -> LatentDynamics:
     """The published predictor as a `LatentDynamics` of kind `ac`, its sizes read off the weights.
 
@@ -45,6 +46,8 @@ def load_ac_predictor(
         extrinsics: True reads the camera's pose too; the weights for it are left out otherwise.
         normalise: layer norm on predictions, as the released model was trained and is planned with. False gives the
             numbers of the published module alone.
+        norm_eps: of the layer norms: 1e-6 in the release (its factory `vit_ac_predictor`); the published class by
+            itself, `VisionTransformerPredictorAC()`, has torch's 1e-5.
 
     Raises:
         CheckpointError: naming file and tensor for anything missing, extra, of another shape or not finite.
@@ -62,6 +65,7 @@ def load_ac_predictor(
         proprio=tensors["proprio_in.weight"].shape[1],
         extrinsics=tensors["extrinsics_in.weight"].shape[1] if extrinsics else 0,
         normalise=normalise,
+        norm_eps=norm_eps,
     )
     dynamics = LatentDynamics(config, grid[0] * grid[1], dim, tensors["action_in.weight"].shape[1], grid=grid)
     load_ac_weights(dynamics, source)

@@ -33,6 +33,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "model.dynamics.proprio": 0,
         "model.dynamics.extrinsics": 0,
         "model.dynamics.normalise": False,
+        "model.dynamics.norm_eps": 1e-6,
         "model.pooler.normalise": False,
         "codec.rotation": "additive",
     },

@@ -217,3 +217,11 @@ def test_every_parameter_has_one_published_name():
     config = DynamicsConfig(kind="ac", width=28, heads=2, proprio=ACTION, extrinsics=POSE)
     ours = {name.split(".")[0] for name in LatentDynamics(config, 4, DIM, ACTION, grid=(2, 2)).state_dict()}
     assert ours == set(NAMES.values())
+
+
+def test_the_epsilon_of_the_layer_norms_is_a_setting():
+    weights = published_weights()
+    tight, loose = (load_ac_predictor(weights, grid=(1, 2), heads=2, norm_eps=eps) for eps in (1e-6, 1e-2))
+    assert {norm.eps for norm in loose.modules() if isinstance(norm, torch.nn.LayerNorm)} == {1e-2}
+    z, action = torch.randn(1, 2, 2, DIM), torch.randn(1, 2, ACTION)
+    assert (tight(z, action, action) - loose(z, action, action)).abs().max() > 1e-4
