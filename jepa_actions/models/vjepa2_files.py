@@ -1,12 +1,12 @@
 """V-JEPA 2's weights as files: the Hugging Face layout, and the `.pt` of the original release. Nothing in them runs."""
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError  # what torch's loader raises; nothing here unpickles
 from typing import Any
 
 import torch
@@ -203,7 +203,7 @@ def _load_pt(path: Path) -> dict[Any, Any]:
     """The dictionary in a `.pt`, its tensors left on disk until they are used. What is not plain data is refused."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         text = " ".join(str(error).split()).rpartition("WeightsUnpickler error: ")[2]
         wanted = re.search(r"GLOBAL ([\w.]+)", text)
         why = f"it asks for {wanted.group(1)}" if wanted else text.partition(" Check the doc")[0][:120] or "it is empty"
