@@ -26,7 +26,7 @@ from jepa_actions.evaluation.play import (
 from jepa_actions.evaluation.protocol import PlanningProtocol, load_protocol
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import wilson_interval
-from jepa_actions.evaluation.tasks import Tasks, env_config, make_tasks, shortest_path
+from jepa_actions.evaluation.tasks import Tasks, env_config, goal_in_other_room, make_tasks, shortest_path
 from jepa_actions.planning import CEM, MPC, CEMConfig, LatentCost, PlanningModel, decision_seed
 
 Rounds = list[tuple[Tasks, Score]]  # one per task seed
@@ -65,7 +65,8 @@ def evaluate_planning(
         device: where the environment and the candidates live; the CPU when None. The model must be there already.
 
     Returns: a report for JSON. `metrics.success_rate` counts tasks solved after any step, `success_rate_end` after the
-        last; `path_efficiency` is success weighted by shortest over travelled path (SPL, Anderson et al. 2018);
+        last; `success_rate_same_room` and `_other_room` split it by whether the wall stands between start and goal;
+        `path_efficiency` is success weighted by shortest over travelled path (SPL, Anderson et al. 2018);
         milliseconds per decision are those of a batch of `episodes` decisions, divided by them. Floors and oracle have
         the same success keys. `seconds` is planning, rendering and stepping of `model` alone; `rows` has one per task.
 
@@ -135,7 +136,7 @@ def evaluate_planning(
     }
     if oracle:
         report["oracle"] = _summary(_rounds(simulated, tasks, protocol, config)[0])
-    report["rows"] = [row for seed, (_, score) in enumerate(rounds) for row in _rows(seed, score)]
+    report["rows"] = [row for seed, (some, score) in enumerate(rounds) for row in _rows(seed, some, score)]
     report["seconds_total"] = time.perf_counter() - began
     return report
 
@@ -174,9 +175,12 @@ def _pooled(rounds: Rounds, name: str) -> np.ndarray[Any, Any]:
 
 
 def _summary(rounds: Rounds) -> dict[str, float]:
+    ever, other = _pooled(rounds, "ever"), torch.cat([goal_in_other_room(tasks).cpu() for tasks, _ in rounds]).numpy()
+    rooms = {"same_room": ~other, "other_room": other}
     return {
-        "success_rate": float(_pooled(rounds, "ever").mean()),
+        "success_rate": float(ever.mean()),
         "success_rate_end": float(_pooled(rounds, "end").mean()),
+        **{f"success_rate_{name}": float(ever[where].mean()) for name, where in rooms.items() if where.any()},
         "mean_final_distance_px": float(_pooled(rounds, "distance").mean()),
     }
 
@@ -200,11 +204,13 @@ def _metrics(rounds: Rounds, decisions: Decisions, episodes: int, config: TwoRoo
     }
 
 
-def _rows(seed: int, score: Score) -> list[dict[str, Any]]:
+def _rows(seed: int, tasks: Tasks, score: Score) -> list[dict[str, Any]]:
+    other = goal_in_other_room(tasks).tolist()
     return [
         {
             "seed": seed,
             "task": task,
+            "other_room": other[task],
             "success": bool(score.ever[task]),
             "success_end": bool(score.end[task]),
             "final_distance_px": round(float(score.distance[task]), 3),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jepa_actions.envs.behaviour import generate_episodes
@@ -144,6 +144,11 @@ def load_tasks(path: str | Path, protocol: PlanningProtocol) -> Tasks:
     return Tasks(**{k: torch.tensor(v, dtype=torch.int64 if k in whole else torch.float32) for k, v in columns.items()})
 
 
+def goal_in_other_room(tasks: Tasks) -> Bool[Tensor, "n"]:
+    """Whether the way from start to goal leads through the door."""
+    return (tasks.start[:, 0] < tasks.wall_x) != (tasks.goal[:, 0] < tasks.wall_x)
+
+
 def shortest_path(tasks: Tasks, config: TwoRoomConfig) -> Float[Tensor, "n"]:
     """Length in px of the shortest way from start to goal: straight, or through the door.
 
@@ -152,7 +157,6 @@ def shortest_path(tasks: Tasks, config: TwoRoomConfig) -> Float[Tensor, "n"]:
     """
     straight = (tasks.goal - tasks.start).norm(dim=-1)
     left_start = tasks.start[:, 0] < tasks.wall_x
-    left_goal = tasks.goal[:, 0] < tasks.wall_x
     half = config.wall_width / 2
     opening = torch.linspace(-config.door_half_width, config.door_half_width, 8 * config.door_half_width + 1)
     y = tasks.door_y[:, None] + opening.to(tasks.start)
@@ -162,4 +166,4 @@ def shortest_path(tasks: Tasks, config: TwoRoomConfig) -> Float[Tensor, "n"]:
     middle = (far[:, None] - near[:, :, None]).norm(dim=-1)
     last = (tasks.goal[:, None] - far).norm(dim=-1)
     through = (first[:, :, None] + middle + last[:, None]).amin(dim=(1, 2))
-    return torch.where(left_start == left_goal, straight, through)
+    return torch.where(goal_in_other_room(tasks), through, straight)

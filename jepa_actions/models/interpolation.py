@@ -3,7 +3,7 @@ r"""What hidden features are likely to be, from where the visible ones are: a ke
     x_i = g_i * sum_j softmax_j( -s |p_i - p_j|^2 - a |t_i - t_j| ) LN(x_j)  +  (1 - g_i) * mean,
     g_i = sigmoid(c - d * distance of i to the nearest visible token)
 
-Five numbers for each kind of mask and one mean feature, whatever the video shows: with few clips to learn from, that
+Four numbers for each kind of mask and one mean feature, whatever the video shows: with few clips to learn from, that
 much carries over to other clips where a transformer's answer does not. The nearest visible feature is the limit of
 large s and a. Distances are in patches and token times.
 """

@@ -105,6 +105,9 @@ def test_rows_seeds_and_intervals_add_up(report):
     assert low < ever <= high
     assert report["metrics"]["success_rate"] >= report["metrics"]["success_rate_end"]
     assert 0.3 < report["metrics"]["path_efficiency"] <= report["metrics"]["success_rate"]
+    for other, name in ((False, "success_rate_same_room"), (True, "success_rate_other_room")):
+        assert report["metrics"][name] == np.mean([row["success"] for row in rows if row["other_room"] == other])
+    assert 0 < sum(row["other_room"] for row in rows) < len(rows)
     distance = np.array([row["final_distance_px"] for row in rows])
     assert ((distance <= 4.5) == np.array([row["success_end"] for row in rows])).all()
 
