@@ -35,7 +35,7 @@ def data_of(model: WorldModel, path: str | None = None) -> tuple[DataConfig, Ope
     recipe = model.extra.get("recipe")
     if not isinstance(recipe, dict) or "data" not in recipe:
         raise ConfigError("this model's config.json carries no recipe (extra.recipe), so its split is not known")
-    config = decode(DataConfig, recipe["data"], "config.json: extra.recipe.data")
+    config = decode(DataConfig, recipe["data"], "config.json: extra.recipe.data", partial=True)
     if path is not None:
         config = replace(config, path=path)
     return config, open_data(config, model.config.image_size, model.config.cameras)

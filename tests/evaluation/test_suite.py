@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from tiny_world import tiny_codec, tiny_world
 from jepa_actions.errors import CheckpointError, ConfigError, DataError
 from jepa_actions.evaluation import suite
 from jepa_actions.evaluation.suite import data_of, evaluate_all, table, untrained_like, write_json
-from jepa_actions.models import EncoderConfig
+from jepa_actions.models import EncoderConfig, WorldModel
 
 REPORT = {
     "metrics": {"success_rate": 0.91, "r2": {"dx": 0.875}},
@@ -115,3 +116,17 @@ def test_reports_are_written_where_asked(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/b\.json: cannot be written: "):
         write_json(REPORT, tmp_path / "file" / "b.json")
+
+
+def test_a_model_of_an_earlier_release_is_evaluated_on_its_own_split():
+    released = WorldModel.from_pretrained(Path(__file__).resolve().parents[2] / "checkpoints" / "two_room")
+    recipe = released.extra["recipe"]["data"]
+    assert "rotation" not in recipe["action"]  # a field that came later
+    recipe["env"] |= {"episodes": 4, "heldout_episodes": 3}
+    config, data = data_of(released)
+    assert config.action.rotation == "additive"
+    assert config.block == 5
+    assert len(data.heldout_dataset.episodes) == 3
+    del recipe["path"]  # has no default
+    with pytest.raises(CheckpointError, match=r"extra\.recipe\.data: field 'path' is missing"):
+        data_of(released)
