@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from jepa_actions.data.types import Segment
 from jepa_actions.errors import DataError
@@ -16,19 +16,22 @@ class ClipIndex:
     """Every clip of `frames` frames, `block` raw steps apart, that lies inside one segment.
 
     Clip number `i` shows frames `start + block * arange(frames)`; starts are `stride` raw frames apart within a
-    segment. Raises DataError where no segment is long enough for one clip.
+    segment. With `pad` a segment that is too short for a clip gives one, whose last frame is repeated (`real` says
+    which frames are not). Raises DataError where no segment gives a clip.
     """
 
-    def __init__(self, segments: Sequence[Segment], *, frames: int, block: int, stride: int = 1) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], *, frames: int, block: int, stride: int = 1, pad: bool = False
+    ) -> None:
         if frames < 1 or block < 1 or stride < 1:
             raise DataError(
                 f"clip index: frames {frames}, block {block}, stride {stride} given, expected at least 1 each"
             )
         self.segments = tuple(segments)
-        self.frames, self.block, self.stride = frames, block, stride
+        self.frames, self.block, self.stride, self.pad = frames, block, stride, pad
         self.span = (frames - 1) * block + 1
         sizes = np.array([len(segment) for segment in self.segments], dtype=np.int64)
-        counts = np.where(sizes >= self.span, (sizes - self.span) // stride + 1, 0)
+        counts = np.where(sizes >= self.span, (sizes - self.span) // stride + 1, int(pad))
         if counts.sum() == 0:
             found = f"{len(sizes)} segments of {sizes.min()} to {sizes.max()} frames" if len(sizes) else "no segment"
             raise DataError(
@@ -39,6 +42,7 @@ class ClipIndex:
         self._begins = self._ends - counts
         self._episodes = np.array([segment.episode for segment in self.segments], dtype=np.int64)
         self._starts = np.array([segment.start for segment in self.segments], dtype=np.int64)
+        self._stops = self._starts + sizes
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -49,12 +53,26 @@ class ClipIndex:
 
     def clip(self, ids: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b t"]]:
         """The episode of each clip and its frame numbers. Raises DataError where an id is not a clip."""
+        segment, frames = self._place(ids)
+        return self._episodes[segment], np.minimum(frames, self._last(segment, frames))
+
+    def real(self, ids: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b t"]:
+        """False where a frame of these clips is padding."""
+        segment, frames = self._place(ids)
+        return frames < self._stops[segment][:, None]
+
+    def _last(self, segment: Int64[np.ndarray, "b"], frames: Int64[np.ndarray, "b t"]) -> Int64[np.ndarray, "b 1"]:
+        """The last frame of each clip that lies in its segment, a whole number of blocks after the first."""
+        start = frames[:, :1]
+        return start + (self._stops[segment][:, None] - 1 - start) // self.block * self.block
+
+    def _place(self, ids: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b t"]]:
         ids = np.asarray(ids, dtype=np.int64)
         if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
             raise DataError(f"clip index: clip {ids.min()} to {ids.max()} asked for, expected 0 to {len(self) - 1}")
         segment = np.searchsorted(self._ends, ids, side="right")
         start = self._starts[segment] + (ids - self._begins[segment]) * self.stride
-        return self._episodes[segment], start[:, None] + self.block * np.arange(self.frames, dtype=np.int64)
+        return segment, start[:, None] + self.block * np.arange(self.frames, dtype=np.int64)
 
 
 class ClipSampler:
@@ -71,33 +89,114 @@ class ClipSampler:
             raise DataError(
                 f"clip sampler: batch_size {batch_size} given, expected 1 to the number of clips, {index_len}"
             )
-        if world_size < 1 or not 0 <= rank < world_size:
-            raise DataError(
-                f"clip sampler: rank {rank} of world_size {world_size} given, expected 0 <= rank < world_size"
-            )
-        if batch_size % world_size:
-            raise DataError(
-                f"clip sampler: batch_size {batch_size} given, expected a multiple of world_size {world_size}"
-            )
-        if seed < 0:
-            raise DataError(f"clip sampler: seed {seed} given, expected at least 0")
         self.index_len, self.batch_size, self.seed = index_len, batch_size, seed
         self.steps_per_epoch = index_len // batch_size
-        self._share = slice(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
-        self._latest: tuple[int, np.ndarray] | None = None
+        self._share = _share(batch_size, rank, world_size)
+        self._order = _Permutations(index_len, seed)
 
     def ids(self, step: int) -> Int64[np.ndarray, "b"]:
         """The clip numbers of this rank in batch `step` (from 0)."""
-        if step < 0:
-            raise DataError(f"clip sampler: step {step} given, expected at least 0")
+        _check_step(step)
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = self._permutation(epoch)
-        return order[within * self.batch_size : (within + 1) * self.batch_size][self._share]
+        return self._order(epoch)[within * self.batch_size : (within + 1) * self.batch_size][self._share]
 
-    def _permutation(self, epoch: int) -> Int64[np.ndarray, "n"]:
+
+class MixedSampler:
+    """Batches with a fixed share of labelled clips: `round(fraction * batch_size)` of them in every batch.
+
+    Labelled and other clips are walked through separately, each by permutations of its own, so a few labelled clips
+    come around often. They are spread evenly over a batch, and so over the ranks. A pure function of seed and step.
+
+    Args:
+        labelled: whether each clip of the index is labelled.
+        fraction: of the batch that is labelled.
+
+    Raises:
+        DataError: where a kind of clip that the fraction asks for does not exist, or as `ClipSampler`.
+    """
+
+    def __init__(
+        self,
+        labelled: Bool[np.ndarray, "n"],
+        batch_size: int,
+        seed: int,
+        *,
+        fraction: float,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not 0.0 <= fraction <= 1.0 or batch_size < 1:
+            raise DataError(
+                f"clip sampler: labelled fraction {fraction} of batch_size {batch_size}, expected 0 to 1 of at least 1"
+            )
+        quota = round(fraction * batch_size)
+        self.quotas = (batch_size - quota, quota)
+        self._members = (np.flatnonzero(~labelled), np.flatnonzero(labelled))
+        for kind, members, wanted in zip(("unlabelled", "labelled"), self._members, self.quotas, strict=True):
+            if wanted and not len(members):
+                raise DataError(
+                    f"clip sampler: {wanted} {kind} clips of a batch of {batch_size} asked for (labelled fraction "
+                    f"{fraction:g}), found no {kind} clip among {len(labelled)}"
+                )
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = max(1, len(labelled) // batch_size)
+        self._share = _share(batch_size, rank, world_size)
+        self._orders = tuple(
+            _Permutations(len(members), seed, stream) for stream, members in enumerate(self._members, start=1)
+        )
+        turns = (np.arange(batch_size + 1) * quota) // batch_size
+        self._is_labelled = np.diff(turns).astype(bool)
+
+    def ids(self, step: int) -> Int64[np.ndarray, "b"]:
+        """The clip numbers of this rank in batch `step` (from 0)."""
+        _check_step(step)
+        batch = np.empty(self.batch_size, dtype=np.int64)
+        for kind, wanted in enumerate(self.quotas):
+            batch[self._is_labelled == bool(kind)] = self._walk(kind, step * wanted, wanted)
+        return batch[self._share]
+
+    def _walk(self, kind: int, start: int, count: int) -> Int64[np.ndarray, "n"]:
+        """`count` places of the endless row of permutations of one kind of clip."""
+        members, order = self._members[kind], self._orders[kind]
+        if count == 0:
+            return np.empty(0, dtype=np.int64)
+        parts, first = [], start // len(members)
+        for epoch in range(first, (start + count - 1) // len(members) + 1):
+            parts.append(order(epoch))
+        begin = start - first * len(members)
+        picked: np.ndarray = members[np.concatenate(parts)[begin : begin + count]]
+        return picked
+
+
+class _Permutations:
+    """Permutation number `epoch` of `size` places, drawn from Philox; the latest is kept."""
+
+    def __init__(self, size: int, seed: int, stream: int = 0) -> None:
+        if seed < 0:
+            raise DataError(f"clip sampler: seed {seed} given, expected at least 0")
+        self.size, self.seed, self.stream = size, seed, stream
+        self._latest: tuple[int, np.ndarray] | None = None
+
+    def __call__(self, epoch: int) -> Int64[np.ndarray, "n"]:
         latest = self._latest
         if latest is None or latest[0] != epoch:
             key = np.array([self.seed, epoch], dtype=np.uint64)
-            latest = (epoch, np.random.Generator(np.random.Philox(key=key)).permutation(self.index_len))
+            bits = np.random.Philox(key=key, counter=[0, 0, 0, self.stream])
+            latest = (epoch, np.random.Generator(bits).permutation(self.size))
             self._latest = latest
         return latest[1]
+
+
+def _share(batch_size: int, rank: int, world_size: int) -> slice:
+    """A rank's equal part of a batch."""
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise DataError(f"clip sampler: rank {rank} of world_size {world_size} given, expected 0 <= rank < world_size")
+    if batch_size % world_size:
+        raise DataError(f"clip sampler: batch_size {batch_size} given, expected a multiple of world_size {world_size}")
+    size = batch_size // world_size
+    return slice(rank * size, (rank + 1) * size)
+
+
+def _check_step(step: int) -> None:
+    if step < 0:
+        raise DataError(f"clip sampler: step {step} given, expected at least 0")

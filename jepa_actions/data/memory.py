@@ -3,24 +3,25 @@ times."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from jepa_actions.data.types import Episode, VideoDataset, check_clips
+from jepa_actions.data.types import VideoDataset, check_clips
+from jepa_actions.data.view import DatasetView
 from jepa_actions.errors import DataError
 
 
-class InMemory:
+class InMemory(DatasetView):
     """`dataset` with every frame of `episodes` (default all) held as uint8; the labels are the data set's own."""
 
     def __init__(self, dataset: VideoDataset, episodes: Iterable[int] | None = None) -> None:
-        self.dataset = dataset
-        self.name, self.cameras, self.fps = dataset.name, dataset.cameras, dataset.fps
-        self.action_names, self.proprio_names = dataset.action_names, dataset.proprio_names
+        super().__init__(dataset)
         self._lengths = dataset.lengths()
         kept = np.unique(np.fromiter(range(len(dataset)) if episodes is None else episodes, dtype=np.int64))
         self._begin = np.full(len(dataset), -1, dtype=np.int64)
@@ -34,21 +35,6 @@ class InMemory:
             for camera, images in dataset.read_clips(np.array([e]), np.arange(length)[None]).items():
                 self._frames[camera][begin : begin + length] = images[0]
 
-    def image_size(self, camera: str) -> tuple[int, int]:
-        """(H, W) of that camera's frames."""
-        return self.dataset.image_size(camera)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def lengths(self) -> Int64[np.ndarray, "e"]:
-        """Frames per episode."""
-        return self._lengths.copy()
-
-    def episode(self, i: int) -> Episode:
-        """The labels of episode `i`."""
-        return self.dataset.episode(i)
-
     def read_clips(
         self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
     ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
@@ -61,3 +47,17 @@ class InMemory:
             )
         rows = torch.from_numpy(self._begin[episodes][:, None] + frames)
         return {camera: images[rows] for camera, images in self._frames.items()}
+
+    def over(self, dataset: VideoDataset) -> VideoDataset:
+        """The same frames in memory, with another data set's labels: nothing is decoded again."""
+        other = copy.copy(self)
+        other.dataset = dataset
+        return other
+
+    def facts(self) -> Any:
+        """Memory changes nothing that is read."""
+        return None
+
+    def fingerprint(self) -> str:
+        """That of the data set behind: where frames lie does not change them."""
+        return self.dataset.fingerprint()

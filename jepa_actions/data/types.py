@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64, UInt8
 from torch import Tensor
 
 from jepa_actions.errors import DataError, ShapeError
@@ -45,8 +45,10 @@ class Episode:
 
     Action `t` takes frame `t` to frame `t+1`, so T frames have T-1 actions. `actions` is `(T-1, A)` in raw units,
     `proprio` `(T, P)` in raw units, `rewards` `(T-1,)` for the same steps as the actions, `action_mask` `(T-1,)` true
-    where the action is known (`None`: all are). `dataset` is the name of the data set, used in errors only. Raises
-    ShapeError naming the field.
+    where the action is known (`None`: all are). `provenance` says where actions come from, for all steps or per step,
+    and `labeller` which model gave those that are not true. `times` are seconds from the first frame (`None`: frame
+    number / fps). `simulator_state` and `seed` are for evaluation only. `dataset` is the name of the data set, used in
+    errors only. Raises ShapeError naming the field, DataError for inferred actions without a labeller.
     """
 
     index: int
@@ -56,7 +58,11 @@ class Episode:
     rewards: Float32[np.ndarray, "t-1"] | None = None
     text: str | None = None
     action_mask: Bool[np.ndarray, "t-1"] | None = None
-    provenance: Provenance = Provenance.TRUE
+    provenance: Provenance | Int64[np.ndarray, "t-1"] = Provenance.TRUE
+    labeller: str | None = None
+    times: Float64[np.ndarray, "t"] | None = None
+    simulator_state: Float64[np.ndarray, "t s"] | None = None
+    seed: int | None = None
     dataset: str = ""
 
     def __post_init__(self) -> None:
@@ -64,27 +70,37 @@ class Episode:
         if self.length < 1:
             raise ShapeError(f"{place}: length is {self.length}, expected at least 1 frame")
         steps = self.length - 1
-        for name, dims, rows in (
-            ("actions", 2, steps),
-            ("proprio", 2, self.length),
-            ("rewards", 1, steps),
-            ("action_mask", 1, steps),
+        for name, dims, rows, kind in (
+            ("actions", 2, steps, "float32"),
+            ("proprio", 2, self.length, "float32"),
+            ("rewards", 1, steps, "float32"),
+            ("action_mask", 1, steps, "bool"),
+            ("provenance", 1, steps, "int64"),
+            ("times", 1, self.length, "float64"),
+            ("simulator_state", 2, self.length, "float64"),
         ):
-            value: np.ndarray | None = getattr(self, name)
-            if value is None:
+            value = getattr(self, name)
+            if value is None or isinstance(value, Provenance):
                 continue
-            kind = "bool" if name == "action_mask" else "float32"
             if value.ndim != dims or value.shape[0] != rows or value.dtype != np.dtype(kind):
                 raise ShapeError(
                     f"{place}: {name} is {value.dtype} {value.shape}, expected {kind} with {dims} dimensions and "
                     f"{rows} rows for {self.length} frames"
                 )
+        if self.labeller is None and (self.origins()[self.labelled()] != Provenance.TRUE).any():
+            raise DataError(f"{place}: actions that are not true without a labeller, expected which model gave them")
 
     def labelled(self) -> Bool[np.ndarray, "t-1"]:
         """True where the action of a step is known; all false in an episode without actions."""
         if self.actions is None:
             return np.zeros(self.length - 1, dtype=bool)
         return np.ones(self.length - 1, dtype=bool) if self.action_mask is None else self.action_mask
+
+    def origins(self) -> Int64[np.ndarray, "t-1"]:
+        """Provenance of every step; it means something only where the action is known."""
+        if isinstance(self.provenance, np.ndarray):
+            return self.provenance
+        return np.full(self.length - 1, int(self.provenance), dtype=np.int64)
 
 
 @runtime_checkable
@@ -122,7 +138,15 @@ class VideoDataset(Protocol):
     def read_clips(
         self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
     ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
-        """The named frames of the named episodes, RGB, for every camera."""
+        """The named frames of the named episodes, RGB, for every camera; the layout in memory may be channels last."""
+        ...
+
+    def without_labels(self) -> VideoDataset:
+        """The same frames and lengths, from an object through which no action, proprio or reward can be reached."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash of everything that frames and labels depend on: two data sets with one fingerprint read the same."""
         ...
 
 
@@ -166,9 +190,10 @@ class Batch:
 
     `actions` are model actions (normalised, several raw actions per step), zero where `action_mask` is false;
     `provenance` holds Provenance values and means something only where `action_mask` is true. `rewards` are summed over
-    the raw steps of a model step. `proprio` is in raw units. `text` is "" for a clip without one. `episode` and `frame`
-    say where each clip comes from. `tokens` are what a frozen encoder makes of the frames, where they are cached:
-    `frames` is then empty.
+    the raw steps of a model step. `proprio` is in raw units, zero where `proprio_mask` is false. `text` is "" for a
+    clip without one. `frame_mask` is false for padding, a frame repeated after an episode's end (`None`: there is
+    none). `episode` and `frame` say where each clip comes from. `tokens` are what a frozen encoder makes of the frames, where
+    they are cached: `frames` is then empty.
     """
 
     frames: dict[str, UInt8[Tensor, "b t c h w"]]
@@ -178,9 +203,11 @@ class Batch:
     action_mask: Bool[Tensor, "b t-1"] | None = None
     provenance: Int64[Tensor, "b t-1"] | None = None
     proprio: Float[Tensor, "b t p"] | None = None
+    proprio_mask: Bool[Tensor, "b t"] | None = None
     rewards: Float[Tensor, "b t-1"] | None = None
     reward_mask: Bool[Tensor, "b t-1"] | None = None
     text: list[str] | None = None
+    frame_mask: Bool[Tensor, "b t"] | None = None
     tokens: dict[str, Float[Tensor, "b t n d"]] | None = None
 
     def __post_init__(self) -> None:
@@ -197,6 +224,8 @@ class Batch:
         _check("action_mask", self.action_mask, (b, t - 1), "bool")
         _check("provenance", self.provenance, (b, t - 1), "int64")
         _check("proprio", self.proprio, (b, t, None), "float")
+        _check("proprio_mask", self.proprio_mask, (b, t), "bool")
+        _check("frame_mask", self.frame_mask, (b, t), "bool")
         _check("rewards", self.rewards, (b, t - 1), "float")
         _check("reward_mask", self.reward_mask, (b, t - 1), "bool")
         for group in (("actions", "action_mask", "provenance"), ("rewards", "reward_mask")):
@@ -233,6 +262,8 @@ class Batch:
             action_mask=move(self.action_mask),
             provenance=move(self.provenance),
             proprio=move(self.proprio),
+            proprio_mask=move(self.proprio_mask),
+            frame_mask=move(self.frame_mask),
             rewards=move(self.rewards),
             reward_mask=move(self.reward_mask),
             tokens=None

@@ -1,6 +1,7 @@
 """From `data.path` to a data set, its split and its codec. `env:two_room` becomes behaviour data made on the spot."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -10,10 +11,13 @@ from jepa_actions.data import (
     ActionCodec,
     ClipIndex,
     Episode,
+    FramesOnly,
     LatentCache,
     Segment,
     Split,
     VideoDataset,
+    Viewable,
+    combined,
     load_dataset,
     split_blocks,
     split_by_episode,
@@ -28,7 +32,7 @@ from jepa_actions.training.config import DataConfig, EnvConfig, SplitConfig
 HELDOUT_SEED = 1_000_003  # added to the seed of held-out behaviour, so that no episode is drawn twice
 
 
-class TwoRoomDataset:
+class TwoRoomDataset(Viewable):
     """Behaviour in TwoRoom as a video data set: positions are kept, frames are rendered when a clip is read."""
 
     name = "env:two_room"
@@ -79,6 +83,16 @@ class TwoRoomDataset:
             positions.flatten(0, 1), wall_x.repeat_interleave(steps), door_y.repeat_interleave(steps), self.config
         )
         return {"image": images.unflatten(0, positions.shape[:2])}
+
+    def without_labels(self) -> VideoDataset:
+        """The same frames without actions and without the positions they are drawn from: drawn once into memory."""
+        return FramesOnly(self)
+
+    def fingerprint(self) -> str:
+        """Of every position, action and layout."""
+        e = self.episodes
+        parts = [tensor.contiguous().numpy().tobytes() for tensor in (e.positions, e.actions, e.wall_x, e.door_y)]
+        return combined(self.name, asdict(self.config), [hashlib.sha256(part).hexdigest() for part in parts])
 
 
 @dataclass

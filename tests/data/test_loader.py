@@ -15,6 +15,7 @@ from jepa_actions.data import (
     Provenance,
     Segment,
     VideoFolder,
+    WithLabels,
 )
 from jepa_actions.errors import DataError
 
@@ -44,7 +45,7 @@ def loader_for(data, *, block=2, frames=3, **more):
 
 def same(a, b):
     tensors = [name for name in vars(a) if isinstance(getattr(a, name), torch.Tensor)]
-    assert len(tensors) == 8
+    assert len(tensors) == 9
     pairs = [(a.frames[c], b.frames[c]) for c in CAMERAS] + [(getattr(a, name), getattr(b, name)) for name in tensors]
     return a.text == b.text and all(torch.equal(x, y) for x, y in pairs)
 
@@ -100,12 +101,48 @@ def test_ranks_share_a_batch(data):
     assert torch.equal(torch.cat([part.actions for part in parts]), whole.actions)
 
 
-def test_labels_can_be_withheld_by_episode(data):
-    loader = loader_for(data, labelled=np.array([False, True, True]))
-    batch = loader.clips(np.arange(len(loader.index)))
-    assert not batch.action_mask[batch.episode == 0].any()
-    assert batch.action_mask[batch.episode == 1].all()
-    assert (batch.actions[batch.episode == 0] == 0).all()
+def test_every_batch_keeps_the_labelled_fraction_on_every_rank(data):
+    few = WithLabels(data, 1, seed=0)
+    index = ClipIndex(SEGMENTS, frames=3, block=2)
+    codec = ActionCodec.fit(few, SEGMENTS, block=2)
+    parts = [
+        ClipLoader(few, index, codec, batch_size=8, seed=3, labelled_fraction=0.25, rank=r, world_size=2)
+        for r in (0, 1)
+    ]
+    seen = set()
+    for step in range(40):
+        batches = [part.batch(step) for part in parts]
+        known = [batch.action_mask.any(1) for batch in batches]
+        assert [int(k.sum()) for k in known] == [1, 1]
+        for batch, labelled in zip(batches, known, strict=True):
+            assert (torch.isin(batch.episode, torch.tensor(few.shown)) == labelled).all()
+            seen |= set(zip(batch.episode.tolist(), batch.frame[:, 0].tolist(), strict=True))
+    assert len(seen) == len(index)
+
+
+def test_a_fraction_of_labels_that_are_not_there_is_refused(data):
+    none = WithLabels(data, 0, seed=0)
+    index = ClipIndex(SEGMENTS, frames=3, block=2)
+    codec = ActionCodec.fit(data, SEGMENTS, block=2)
+    with pytest.raises(DataError, match=r"4 labelled clips of a batch of 8 .* found no labelled clip among"):
+        ClipLoader(none, index, codec, batch_size=8, seed=0, labelled_fraction=0.5)
+
+
+def test_padding_is_marked_and_has_no_actions(data):
+    index = ClipIndex([Segment(0, 2, 6), Segment(1, 0, 9)], frames=4, block=2, pad=True)
+    codec = ActionCodec.fit(data, SEGMENTS, block=2)
+    batch = ClipLoader(data, index, codec, batch_size=2, seed=0).clips(np.arange(len(index)))
+    assert batch.frame[0].tolist() == [2, 4, 4, 4]  # frame 6 would be the next, and is not in the segment
+    assert batch.frame_mask.tolist() == [[True, True, False, False], *[[True] * 4] * (len(index) - 1)]
+    assert batch.action_mask[0].tolist() == [True, False, False]
+    assert (batch.actions[0, 1:] == 0).all()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_gives_the_same_batches_in_order(data, workers):
+    batches = list(loader_for(data, workers=workers).prefetch(2, 9))
+    for step, batch in zip(range(2, 9), batches, strict=True):
+        assert same(batch, loader_for(data).batch(step))
 
 
 def test_changes_of_proprio_need_no_recorded_action(data):
@@ -158,6 +195,12 @@ class Labels:
         self.reads += 1
         return {"c": torch.zeros(*frames.shape, 3, 4, 4, dtype=torch.uint8)}
 
+    def without_labels(self):
+        return Labels([Episode(e.index, e.length) for e in self.episodes])
+
+    def fingerprint(self):
+        return "made"
+
 
 def test_labelled_and_unlabelled_episodes_mix_and_provenance_is_kept():
     def one(length):
@@ -167,7 +210,7 @@ def test_labelled_and_unlabelled_episodes_mix_and_provenance_is_kept():
         [
             Episode(0, 5, actions=one(5), text="push"),
             Episode(1, 5, rewards=np.ones(4, np.float32)),
-            Episode(2, 5, actions=one(5), provenance=Provenance.PSEUDO),
+            Episode(2, 5, actions=one(5), provenance=Provenance.PSEUDO, labeller="idm"),
         ]
     )
     codec = ActionCodec.fit(made, [Segment(0, 0, 5)], block=1)
@@ -222,8 +265,8 @@ def test_arguments_that_do_not_fit_are_refused(data):
         ClipLoader(data, index, codec, batch_size=2, seed=0)
     with pytest.raises(DataError, match=r"clip index has Segment\(episode=7, .*, expected one inside an episode"):
         ClipLoader(data, ClipIndex([Segment(7, 0, 5)], frames=2, block=1), None, batch_size=2, seed=0)
-    with pytest.raises(DataError, match=r"labelled is bool \(2,\), expected bool \(3,\)"):
-        ClipLoader(data, index, None, batch_size=2, seed=0, labelled=np.ones(2, bool))
+    with pytest.raises(DataError, match="0 workers, expected at least 1"):
+        ClipLoader(data, index, None, batch_size=2, seed=0, workers=0)
     with pytest.raises(DataError, match="cache 'disk'"):
         ClipLoader(data, index, None, batch_size=2, seed=0, cache="disk")
     with pytest.raises(DataError, match=r"clip index has Segment\(episode=0, start=11, stop=13\)"):
