@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import gather_rows
-from jepa_actions.objectives.views import Views
+from jepa_actions.objectives.views import Views, masked_mean
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,12 @@ class TemporalSimilarity:
         self.config = config
 
     def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = (views.z[:, 1:] - views.z[:, :-1]).square().mean()
+        steps = (views.z[:, 1:] - views.z[:, :-1]).square().mean((-2, -1))
+        real = views.batch.frame_mask
+        loss = steps.mean() if real is None else masked_mean(steps, real[:, 1:].to(steps))
         return loss, {"loss": loss.detach()}
 
 
 def _samples(views: Views) -> Float[Tensor, "n d"]:
+    """Every latent token of all processes; a frame that pads a short clip counts again."""
     return gather_rows(views.z).flatten(0, 2)

@@ -64,8 +64,12 @@ class Views:
 
     @cached_property
     def clips(self) -> Float[Tensor, "v t c h w"]:
-        """Clips of all cameras, cameras folded into the batch; an odd last frame that fills no tubelet is left out."""
-        clips = torch.cat([self.images[camera] for camera in self.model.config.cameras])
+        """Clips of all cameras, cameras folded into the batch; an odd last frame that fills no tubelet is left out.
+
+        So are clips with padding: a repeated frame that is hidden would be no riddle.
+        """
+        images, real = [self.images[camera] for camera in self.model.config.cameras], self.batch.frame_mask
+        clips = torch.cat(images if real is None else [image[real.all(1)] for image in images])
         tubelet = self.model.config.encoder.tubelet
         return clips[:, : clips.shape[1] // tubelet * tubelet]
 

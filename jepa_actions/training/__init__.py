@@ -4,28 +4,33 @@ from jepa_actions.training.config import (
     ActionConfig,
     DataConfig,
     EnvConfig,
+    LabelsConfig,
     ObjectivesConfig,
     OptimConfig,
     SplitConfig,
+    StreamConfig,
     TrainConfig,
 )
 from jepa_actions.training.ema import Ema
 from jepa_actions.training.loop import NonFiniteLossError, TrainingModule, build_model, train
 from jepa_actions.training.meters import effective_rank, spread
 from jepa_actions.training.schedules import learning_rate
-from jepa_actions.training.sources import OpenData, TwoRoomDataset, open_data, two_room_dataset, whole_episodes
+from jepa_actions.training.sources import OpenData, open_data, whole_episodes
 from jepa_actions.training.threads import is_main_process, use_all_cores
+from jepa_actions.training.two_room_data import TwoRoomDataset, two_room_dataset
 
 __all__ = [
     "ActionConfig",
     "DataConfig",
     "Ema",
     "EnvConfig",
+    "LabelsConfig",
     "NonFiniteLossError",
     "ObjectivesConfig",
     "OpenData",
     "OptimConfig",
     "SplitConfig",
+    "StreamConfig",
     "TrainConfig",
     "TrainingModule",
     "TwoRoomDataset",

@@ -44,6 +44,8 @@ class ActionConfig:
     """What a raw action is, and where it may lie."""
 
     source: Literal["action", "proprio_difference"] = "action"
+    column: str = "action"  # of a LeRobot data set, by name
+    state: tuple[str, ...] = ("observation.state",)  # columns of proprio, side by side
     columns: tuple[int, ...] | None = None
     angles: tuple[int, ...] = ()  # dimensions, among the chosen columns, that are angles in radians
     rotation: Literal["additive", "composed"] = "additive"  # composed: the three angles change by a rotation
@@ -51,16 +53,46 @@ class ActionConfig:
 
 
 @dataclass(frozen=True)
+class LabelsConfig:
+    """Which labels are used, for studies with few and for inferred ones."""
+
+    episodes: int | None = None  # keep the labels of so many training episodes and hide the others'; null keeps all
+    seed: int = 0  # of that draw
+    fraction: float | None = None  # share of every batch whose clips have a known action; null: as they come
+    pseudo: str | None = None  # column of inferred actions that fills in where the true one is unknown: pseudo_action
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Reading from front to back, for data larger than the disk."""
+
+    shuffle: int = 1000  # clips in the shuffle buffer; 0 keeps the order
+    fit_episodes: int = 64  # episodes with actions that the action codec is fitted on
+    heldout_episodes: int = 8  # the first episodes of the stream, kept for evaluation and never trained on
+    fast_resume: bool = False  # True continues at once, with another order than an uninterrupted run
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where clips come from and what one looks like."""
 
-    path: str  # a LeRobot folder or Hub id, a folder of videos, or env:two_room
+    path: str  # a folder or a Hub id (LeRobot, videos, parquet, WebDataset), a .h5 file, or env:two_room
+    also: tuple[str, ...] = ()  # more data sets of the same cameras, actions and frame rate
+    video: tuple[str, ...] = ()  # more data sets whose video alone is used; for training only
     frames: int = 4  # frames per clip
     block: int = 1  # raw frames between two frames of a clip, and raw actions per model action
     stride: int = 1  # raw frames between the starts of two clips
+    pad: bool = False  # True also takes stretches that are too short for a clip: the last frame repeats, marked
+    fps: float | None = None  # resample by time to this rate; null takes the frames as they were recorded
+    resample: Literal["mean", "sum", "first", "last"] | None = None  # what becomes of the actions then
     labels: bool = True  # False trains on video alone, even where there are actions
+    label: LabelsConfig = field(default_factory=LabelsConfig)
+    skip_bad: bool = False  # True leaves out episodes that `jepa-actions data check` finds fatal, and counts them
     # memory: decode all frames once, as uint8; latents: encode each episode once, for a model with a frozen backbone
     cache: Literal["none", "memory", "latents"] = "none"
+    latents: str | None = None  # with cache latents: a folder that keeps them in float16, for later runs too
+    workers: int = 1  # threads that prepare batches
+    stream: StreamConfig | None = None  # give `stream: {}` to read from front to back
     env: EnvConfig = field(default_factory=EnvConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     action: ActionConfig = field(default_factory=ActionConfig)

@@ -1,113 +1,49 @@
-"""From `data.path` to a data set, its split and its codec. `env:two_room` becomes behaviour data made on the spot."""
+"""From a recipe's data section to a data set, its split and its codec."""
 
-import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-from jaxtyping import Int, UInt8
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from jepa_actions.data import (
     ActionCodec,
     ClipIndex,
-    Episode,
-    FramesOnly,
+    Concat,
     LatentCache,
     Segment,
     Split,
     VideoDataset,
-    Viewable,
-    combined,
+    WithLabels,
     load_dataset,
     split_blocks,
     split_by_episode,
     split_folds,
     split_tail,
 )
-from jepa_actions.envs import TwoRoomConfig, TwoRoomEpisodes, generate_episodes, render
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.models import WorldModel
-from jepa_actions.training.config import DataConfig, EnvConfig, SplitConfig
-
-HELDOUT_SEED = 1_000_003  # added to the seed of held-out behaviour, so that no episode is drawn twice
-
-
-class TwoRoomDataset(Viewable):
-    """Behaviour in TwoRoom as a video data set: positions are kept, frames are rendered when a clip is read."""
-
-    name = "env:two_room"
-    cameras = ("image",)
-    fps = 10.0
-    action_names = ("dx", "dy")
-    proprio_names: tuple[str, ...] | None = None
-
-    def __init__(self, episodes: TwoRoomEpisodes, config: TwoRoomConfig | None = None) -> None:
-        self.episodes = episodes
-        self.config = config or TwoRoomConfig()
-
-    def image_size(self, camera: str) -> tuple[int, int]:
-        return self.config.image_size, self.config.image_size
-
-    def __len__(self) -> int:
-        return len(self.episodes.positions)
-
-    def lengths(self) -> np.ndarray:
-        count, frames = self.episodes.positions.shape[:2]
-        return np.full(count, frames, dtype=np.int64)
-
-    def episode(self, i: int) -> Episode:
-        return Episode(
-            index=i,
-            length=self.episodes.positions.shape[1],
-            actions=self.episodes.actions[i].numpy(),
-            dataset=self.name,
-        )
-
-    def states(self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]) -> tuple[Tensor, Tensor, Tensor]:
-        """True positions `(b, t, 2)` in px, wall x `(b,)` and door y `(b,)`; for evaluation only."""
-        rows = from_numpy(np.asarray(episodes))
-        positions = self.episodes.positions[rows[:, None], from_numpy(np.asarray(frames))]
-        return positions, self.episodes.wall_x[rows], self.episodes.door_y[rows]
-
-    def same_layout(self, one: int, other: int) -> bool:
-        """Whether two episodes have the same wall and door."""
-        e = self.episodes
-        return bool(e.wall_x[one] == e.wall_x[other]) and bool(e.door_y[one] == e.door_y[other])
-
-    def read_clips(
-        self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
-    ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
-        positions, wall_x, door_y = self.states(episodes, frames)
-        steps = positions.shape[1]
-        images = render(
-            positions.flatten(0, 1), wall_x.repeat_interleave(steps), door_y.repeat_interleave(steps), self.config
-        )
-        return {"image": images.unflatten(0, positions.shape[:2])}
-
-    def without_labels(self) -> VideoDataset:
-        """The same frames without actions and without the positions they are drawn from: drawn once into memory."""
-        return FramesOnly(self)
-
-    def fingerprint(self) -> str:
-        """Of every position, action and layout."""
-        e = self.episodes
-        parts = [tensor.contiguous().numpy().tobytes() for tensor in (e.positions, e.actions, e.wall_x, e.door_y)]
-        return combined(self.name, asdict(self.config), [hashlib.sha256(part).hexdigest() for part in parts])
+from jepa_actions.training.config import DataConfig, SplitConfig
+from jepa_actions.training.two_room_data import two_room_dataset
 
 
 @dataclass
 class OpenData:
-    """A data set with its training and held-out stretches; for an environment the two are data sets of their own."""
+    """A data set with its training and held-out stretches; for an environment the two are data sets of their own.
+
+    `notes` is what a saved model tells of its data: episodes that were left out, how much was labelled.
+    """
 
     dataset: VideoDataset
     train: tuple[Segment, ...]
     heldout_dataset: VideoDataset
     heldout: tuple[Segment, ...]
     codec: ActionCodec | None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[str, ...] | None = None) -> OpenData:
-    """Open `data.path`, split it, and fit the action codec on the training stretches.
+    """Open the recipe's data sets, split them, hide labels where asked, and fit the action codec on the training part.
 
     Args:
         config: the recipe's data section.
@@ -117,49 +53,95 @@ def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[st
     Raises:
         DataError: for an unknown environment, or a data set that is not what it should be.
     """
+    notes: dict[str, Any] = {}
     if config.path.startswith("env:"):
-        if config.path != "env:two_room":
-            raise DataError(f"data.path: environment {config.path!r} is not known; there is env:two_room")
+        _check_environment(config)
         dataset: VideoDataset = two_room_dataset(config.env)
         heldout: VideoDataset = two_room_dataset(config.env, heldout=True)
-        train_segments = whole_episodes(dataset)
-        data = OpenData(dataset, train_segments, heldout, whole_episodes(heldout), None)
+        data = OpenData(dataset, whole_episodes(dataset), heldout, whole_episodes(heldout), None, notes)
     else:
-        dataset = load_dataset(config.path, cameras=cameras, image_size=image_size)
+        own = [_open(path, config, image_size, cameras, notes) for path in (config.path, *config.also)]
+        dataset = own[0] if len(own) == 1 else Concat(own)
         split = make_split(dataset, config.split)
-        data = OpenData(dataset, split.train, dataset, split.heldout, None)
+        data = OpenData(dataset, split.train, dataset, split.heldout, None, notes)
+    _hide_labels(data, config)
+    if config.video:
+        _add_video(data, config, image_size)
     if config.labels and has_actions(data.dataset, config):
-        data.codec = ActionCodec.fit(
-            data.dataset,
-            data.train,
-            block=config.block,
-            source=config.action.source,
-            columns=config.action.columns,
-            angles=config.action.angles,
-            rotation=config.action.rotation,
-            ball=config.action.ball,
-        )
+        data.codec = fit_codec(data.dataset, data.train, config)
     return data
+
+
+def _check_environment(config: DataConfig) -> None:
+    if config.path != "env:two_room":
+        raise DataError(f"data.path: environment {config.path!r} is not known; there is env:two_room")
+    for name in ("also", "fps", "skip_bad", "stream"):
+        if getattr(config, name):
+            raise ConfigError(f"data.{name} is for recordings, found {getattr(config, name)!r} with {config.path}")
+
+
+def _open(
+    path: str,
+    config: DataConfig,
+    image_size: tuple[int, int],
+    cameras: Sequence[str] | None,
+    notes: dict[str, Any],
+) -> VideoDataset:
+    """One recording of the recipe, without its bad episodes and at the recipe's rate, where these are asked for."""
+    dataset = load_dataset(path, cameras=cameras, image_size=image_size)
+    if config.skip_bad:
+        from jepa_actions.data.quarantine import quarantine
+
+        kept = quarantine(dataset)
+        if kept.skipped:
+            print(f"{dataset.name}: {len(dataset) - len(kept)} of {len(dataset)} episodes left out (data.skip_bad)")
+        notes.setdefault("skipped", {})[path] = kept.skipped
+        dataset = kept
+    if config.fps is not None:
+        from jepa_actions.data.resample import Resampled
+
+        dataset = Resampled(dataset, config.fps, actions=config.resample)
+    return dataset
+
+
+def _hide_labels(data: OpenData, config: DataConfig) -> None:
+    """Keep the labels of a few training episodes; what is held out stays labelled, for evaluation alone."""
+    if config.label.episodes is None:
+        return
+    among = {segment.episode for segment in data.train}
+    few = WithLabels(data.dataset, config.label.episodes, config.label.seed, among=among)
+    data.dataset = few
+    data.notes["labelled"] = {**few.count(), "shown": list(few.shown), "of": len(among)}
+    print(f"{few.name}: labels of {len(few.shown)} of {len(among)} training episodes ({few.count()['seconds']:g} s)")
+
+
+def _add_video(data: OpenData, config: DataConfig, image_size: tuple[int, int]) -> None:
+    """More video to train on, without labels."""
+    bare = [_open(path, config, image_size, None, data.notes) for path in config.video]
+    own = len(data.dataset)
+    data.dataset = Concat([data.dataset], video=bare)
+    data.train += tuple(segment for segment in whole_episodes(data.dataset) if segment.episode >= own)
+
+
+def fit_codec(dataset: VideoDataset, segments: Sequence[Segment], config: DataConfig) -> ActionCodec:
+    """The action codec that the recipe describes, with the statistics of the labelled steps of these stretches."""
+    action = config.action
+    return ActionCodec.fit(
+        dataset,
+        segments,
+        block=config.block,
+        source=action.source,
+        columns=action.columns,
+        angles=action.angles,
+        rotation=action.rotation,
+        ball=action.ball,
+    )
 
 
 def has_actions(dataset: VideoDataset, config: DataConfig) -> bool:
     """Whether the data set holds what the recipe calls an action."""
     names = dataset.action_names if config.action.source == "action" else dataset.proprio_names
     return names is not None
-
-
-def two_room_dataset(config: EnvConfig, *, heldout: bool = False) -> TwoRoomDataset:
-    """Behaviour episodes of TwoRoom; held-out ones live in layouts that training never sees."""
-    return TwoRoomDataset(
-        generate_episodes(
-            config.heldout_episodes if heldout else config.episodes,
-            steps=config.steps,
-            seed=config.seed + (HELDOUT_SEED if heldout else 0),
-            crossing_rate=config.crossing_rate,
-            layouts="heldout" if heldout else "train",
-            episodes_per_layout=config.episodes_per_layout,
-        )
-    )
 
 
 def latent_cache(config: DataConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> LatentCache | None:
