@@ -1,17 +1,18 @@
-"""A folder of video files without actions: one file is one episode."""
+"""A folder of video files: one file is one episode, or one per camera. Labels may lie beside them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int, Int64, UInt8
-from torch import Tensor
-
-from jepa_actions.data.types import Episode, check_clips
-from jepa_actions.data.video import VideoFile, gather_clips
+from jepa_actions.data.folder_labels import Labels, label_files, read_labels
+from jepa_actions.data.labelled_videos import LabelledVideos
+from jepa_actions.data.video import VideoFile
 from jepa_actions.errors import DataError
 
+CAMERA = "video"
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -22,12 +23,15 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def video_files(folder: Path) -> list[Path]:
-    """The video files directly inside `folder`, by name, hidden ones left out."""
-    return sorted(
+    """The video files in `folder` and its sub-folders, by path, hidden ones left out."""
+    found = [
         path
-        for path in folder.iterdir()
-        if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-    )
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def describe(folder: Path) -> str:
@@ -36,60 +40,87 @@ def describe(folder: Path) -> str:
     return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "nothing"
 
 
-class VideoFolder:
-    """The videos directly inside `root`, sorted by name, as episodes of one camera called "video".
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
-    `image_size` (H, W) resizes on decode without keeping the aspect; without it all videos must have one size. `rates`
-    are the files' own average frame rates and `variable_rate` says which of them vary inside; `fps` is the median rate.
-    Raises DataError where the folder holds no video, or a file cannot be decoded.
+
+class VideoFolder(LabelledVideos):
+    """The videos in `root` and its sub-folders, sorted by path, as episodes of one camera called "video".
+
+    With `cameras` each is a sub-folder and a file that has the same path in all of them is one episode. Labels are read
+    from `metadata.jsonl`, `.csv`, `.parquet` (a row per video) and `actions.parquet` (a row per frame), see
+    `folder_labels`; a video without a row has none. `image_size` (H, W) resizes on decode without keeping the aspect;
+    without it all videos of a camera must have one size. `rates` are the episodes' frame rates, from the labels or else
+    the files, and `variable_rate` says which of them vary inside; `fps` is the median rate. Times are the containers'
+    unless the labels give a rate.
+
+    Raises DataError where there is no video, a file cannot be decoded, cameras differ in their files or frames, and for
+    labels that are malformed, are not one per step, or name a video that does not exist; for labels that are not finite
+    when their episode is read.
     """
 
-    cameras: tuple[str, ...] = ("video",)
-    action_names: tuple[str, ...] | None = None
-    proprio_names: tuple[str, ...] | None = None
-
-    def __init__(self, root: str | Path, *, image_size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        cameras: Sequence[str] | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder, expected a folder of videos")
-        paths = video_files(self.root)
-        if not paths:
-            raise DataError(
-                f"{self.root}: no video in it, found {describe(self.root)}; expected files such as .mp4 or .mkv"
-            )
-        self.name = self.root.resolve().name
-        self.files = tuple(VideoFile(path, image_size=image_size) for path in paths)
-        first = self.files[0]
-        for file in self.files[1:]:
-            if file.image_size != first.image_size:
-                raise DataError(
-                    f"{file.path}: frames of {file.image_size}, expected {first.image_size} as in "
-                    f"{first.path.name}; set image_size"
-                )
-        self.rates = tuple(file.fps for file in self.files)
-        self.variable_rate = tuple(file.variable_rate for file in self.files)
-        self.fps = float(np.median(self.rates))
+        paths = _by_camera(self.root, tuple(cameras) if cameras else (CAMERA,))
+        labels, info = read_labels(self.root)
+        super().__init__(
+            self.root.resolve().name,
+            str(self.root),
+            {camera: [VideoFile(path, image_size=image_size) for path in paths[camera].values()] for camera in paths},
+            _in_order(self.root, paths, labels),
+            info,
+            partial(_hashes, self.root, [path for files in paths.values() for path in files.values()]),
+        )
 
-    def image_size(self, camera: str) -> tuple[int, int]:
-        """(H, W) of the frames."""
-        if camera not in self.cameras:
-            raise DataError(f"{self.root}: no camera {camera!r}, expected {', '.join(self.cameras)}")
-        return self.files[0].image_size
 
-    def __len__(self) -> int:
-        return len(self.files)
+def _by_camera(root: Path, cameras: tuple[str, ...]) -> dict[str, dict[str, Path]]:
+    """The video files of each camera by episode: their path inside the camera's folder."""
+    found = video_files(root)
+    if not found:
+        raise DataError(f"{root}: no video in it, found {describe(root)}; expected files such as .mp4 or .mkv")
+    if cameras == (CAMERA,) and not (root / CAMERA).is_dir():
+        return {CAMERA: {path.relative_to(root).as_posix(): path for path in found}}
+    out: dict[str, dict[str, Path]] = {}
+    for camera in cameras:
+        folder = root / camera
+        if not camera or camera.startswith(".") or not folder.is_dir():
+            folders = sorted({path.relative_to(root).parts[0] for path in found if path.parent != root})
+            raise DataError(f"{root}: no camera {camera!r}, expected {', '.join(folders or [CAMERA])}")
+        out[camera] = {path.relative_to(folder).as_posix(): path for path in video_files(folder)}
+        first = out[cameras[0]]
+        for name in sorted(set(first) ^ set(out[camera])):
+            there, absent = (cameras[0], camera) if name in first else (camera, cameras[0])
+            raise DataError(f"{root / absent / name}: missing, expected it because there is {there}/{name}")
+    return out
 
-    def lengths(self) -> Int64[np.ndarray, "e"]:
-        """Frames per video."""
-        return np.array([len(file) for file in self.files], dtype=np.int64)
 
-    def episode(self, i: int) -> Episode:
-        """Video `i`: its length, no labels."""
-        return Episode(index=i, length=len(self.files[i]), dataset=self.name)
+def _in_order(root: Path, paths: dict[str, dict[str, Path]], labels: dict[str, Labels]) -> list[Labels]:
+    """The labels of each episode, which may be named as it is inside a camera's folder or inside `root`."""
+    left = dict(labels)
+    out = []
+    for name in next(iter(paths.values())):
+        names = {name, *(files[name].relative_to(root).as_posix() for files in paths.values())}
+        given = [left.pop(key) for key in sorted(names) if key in left]
+        if len(given) > 1:
+            raise DataError(f"{given[1].place}: a second row for {name}, expected only the one in {given[0].place}")
+        out.append(given[0] if given else Labels({}, f"{root}, {name}"))
+    for key, row in left.items():
+        raise DataError(f"{row.place}: names {key}, expected a video in {root}")
+    return out
 
-    def read_clips(
-        self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
-    ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
-        """The named frames of the named videos."""
-        check_clips(self.lengths(), episodes, frames, self.name)
-        return {"video": gather_clips([self.files[e] for e in episodes], frames)}
+
+def _hashes(root: Path, videos: list[Path]) -> list[list[str]]:
+    return [[path.relative_to(root).as_posix(), file_hash(path)] for path in [*videos, *label_files(root)]]
