@@ -61,6 +61,8 @@ class Forward:
         if config.target == "stopgrad":
             target = target.detach()
         proprio = self._proprio(dynamics, views)
+        if proprio is not None and views.batch.proprio_mask is not None:
+            mask = mask * views.batch.proprio_mask[:, :-1].to(mask)
         one_step = self._error(dynamics(z[:, :-1], actions, proprio), target[:, 1:])  # (b, t-1)
         loss = masked_mean(one_step, mask)
         copy = self._error(target[:, :-1], target[:, 1:])

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from jepa_actions.data import Batch, ClipIndex, ClipLoader, VideoDataset
+from jepa_actions.data import Batch, VideoDataset
 from jepa_actions.errors import ConfigError, JepaActionsError
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
@@ -33,9 +33,10 @@ from jepa_actions.objectives import (
 from jepa_actions.training.checkpoint import load_checkpoint, save_checkpoint
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
+from jepa_actions.training.loaders import make_loader
 from jepa_actions.training.meters import spread
 from jepa_actions.training.schedules import active, learning_rate
-from jepa_actions.training.sources import OpenData, latent_cache, open_data
+from jepa_actions.training.sources import OpenData, open_data
 from jepa_actions.training.start import start_model
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
@@ -99,7 +100,7 @@ class TrainingModule(nn.Module):
             _ = views.z
             self.model.pooler.train(self.training)
         meters = {f"z/{key}": value for key, value in spread(views.z.detach().flatten(0, -2)).items()}
-        if views.target is not None and "masked" in self.terms:
+        if views.target is not None and "masked" in self.terms and len(views.clips):
             tokens = views.target_tokens(views.clips[:8]).flatten(0, 1)
             meters.update({f"target/{key}": value for key, value in spread(tokens).items()})
         return {key: torch.tensor(value) for key, value in meters.items()}
@@ -177,18 +178,7 @@ def train(
     set_seed(config.seed)
     data = open_data(config.data, config.model.image_size, config.model.cameras)
     model = build_model(config, data)
-    index = ClipIndex(data.train, frames=config.data.frames, block=config.data.block, stride=config.data.stride)
-    loader = ClipLoader(
-        data.dataset,
-        index,
-        data.codec,
-        batch_size=optim.batch_size,
-        seed=config.seed,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        cache="memory" if config.data.cache == "memory" else "none",
-        latents=latent_cache(config.data, data.dataset, index, model),
-    )
+    loader = make_loader(config, data, model, rank=accelerator.process_index, world_size=accelerator.num_processes)
     module = TrainingModule(model.to(accelerator.device), config)
     ema = Ema(model, optim.ema, optim.ema_final, optim.steps)
     ema.target.to(accelerator.device)
@@ -237,7 +227,7 @@ def train(
     bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and end == optim.steps:
-        model.save_pretrained(run / "model", extra={"recipe": _plain(asdict(config))})
+        model.save_pretrained(run / "model", extra={"recipe": _plain(asdict(config)), "data": data.notes})
     if config.tracker is not None:
         accelerator.end_training()
     return model.eval()

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from jepa_actions.data import (
     ActionCodec,
-    ClipIndex,
     Concat,
-    LatentCache,
     Segment,
     Split,
     VideoDataset,
@@ -22,7 +18,6 @@ from jepa_actions.data import (
     split_tail,
 )
 from jepa_actions.errors import ConfigError, DataError
-from jepa_actions.models import WorldModel
 from jepa_actions.training.config import DataConfig, SplitConfig
 from jepa_actions.training.two_room_data import two_room_dataset
 
@@ -142,26 +137,6 @@ def has_actions(dataset: VideoDataset, config: DataConfig) -> bool:
     """Whether the data set holds what the recipe calls an action."""
     names = dataset.action_names if config.action.source == "action" else dataset.proprio_names
     return names is not None
-
-
-def latent_cache(config: DataConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> LatentCache | None:
-    """The tokens of the model's frozen backbone, kept in memory, where `data.cache` asks for it.
-
-    They are made in float32, whatever the precision of training.
-
-    Raises:
-        ConfigError: for a model whose encoder learns.
-    """
-    if config.cache != "latents":
-        return None
-    if model.config.backbone is None:
-        raise ConfigError("data.cache latents: the encoder learns, so its latents change; expected a model.backbone")
-
-    def encode(frames: dict[str, Tensor]) -> dict[str, Tensor]:
-        device = next(model.encoder.parameters()).device
-        return model.tokens_of(model.images({camera: image.to(device) for camera, image in frames.items()}))
-
-    return LatentCache(dataset, encode, index.episodes().tolist())
 
 
 def whole_episodes(dataset: VideoDataset) -> tuple[Segment, ...]:

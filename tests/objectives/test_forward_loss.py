@@ -167,3 +167,15 @@ def test_proprio_that_the_data_lacks_is_named(width, found):
     batch = replace(batch, proprio=None if width is None else torch.zeros(4, 5, width))
     with pytest.raises(DataError, match=rf"model\.dynamics\.proprio: expected 3, found {found} in the data"):
         run(ac_world(), batch)
+
+
+def test_steps_whose_proprio_is_unknown_count_nowhere():
+    model = ac_world()
+    batch = replace(tiny_batch(b=4, t=5), proprio=torch.randn(4, 5, 3))
+    known = torch.ones(4, 5, dtype=torch.bool)
+    known[2] = False
+    losses = []
+    for proprio in (batch.proprio, batch.proprio.masked_fill(~known[..., None], 50.0)):
+        loss, _ = run(model, replace(batch, proprio=proprio, proprio_mask=known))
+        losses.append(float(loss.detach()))
+    assert losses[0] == losses[1]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_world import tiny_batch, tiny_world
@@ -171,3 +173,17 @@ def test_packed_is_the_mean_error_over_every_hidden_token_of_samples_encoded_alo
 def test_a_configuration_that_means_nothing_is_named(config, message):
     with pytest.raises(ConfigError, match=message):
         MaskedConfig(**config)
+
+
+def test_clips_with_padding_are_left_out():
+    """A frame that repeats the one before would be no riddle; a batch of nothing else gives no loss and no error."""
+    model, batch = tiny_world().train(), tiny_batch(b=6)
+    real = torch.ones(6, 4, dtype=torch.bool)
+    real[1, 3] = real[4, 2:] = False
+    whole = torch.tensor([0, 2, 3, 5])
+    views = Views(model, replace(batch, frame_mask=real))
+    assert torch.equal(views.clips, views.images["image"][whole])
+    assert all(len(seen) for seen in encoded(model, replace(batch, frame_mask=real)))
+    loss, _ = run(model, replace(batch, frame_mask=torch.zeros_like(real)))
+    loss.backward()
+    assert float(loss) == 0.0

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lerobot_writer import write_lerobot
+from lerobot_writer import write_lerobot, write_video
 
 from jepa_actions.errors import DataError
-from jepa_actions.training import ActionConfig, DataConfig, EnvConfig, SplitConfig, open_data
+from jepa_actions.training import ActionConfig, DataConfig, EnvConfig, LabelsConfig, SplitConfig, open_data
 
 ENV = EnvConfig(episodes=6, steps=12, heldout_episodes=3, episodes_per_layout=2)
 
@@ -101,3 +101,36 @@ def test_cameras_of_the_model_are_those_read(robot):
 def test_video_without_actions_has_no_codec(tmp_path):
     root = write_lerobot(tmp_path / "video", with_actions=False)
     assert open_data(DataConfig(path=str(root), split=SplitConfig(kind="none")), (16, 24)).codec is None
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Another recording of the same robot, and a folder of videos of its size and rate."""
+    folder = tmp_path_factory.mktemp("more")
+    robot = write_lerobot(folder / "second", lengths=(14, 11), seed=1)
+    write_video(folder / "videos" / "a.mp4", range(20, 220, 10), 10, (32, 48))
+    return robot, folder / "videos"
+
+
+def test_several_recordings_are_one_data_set_and_video_alone_is_trained_on_only(robot, more):
+    second, videos = more
+    config = DataConfig(path=str(robot), also=(str(second),), split=SplitConfig(kind="episode", fraction=0.3))
+    data = open_data(config, (16, 24))
+    assert data.dataset.lengths().tolist() == [12, 9, 20, 10, 14, 11]
+    front = {"cameras": ("observation.images.front",)}
+    data = open_data(replace(config, video=(str(videos),)), (16, 24), **front)
+    assert data.dataset.lengths().tolist() == [12, 9, 20, 10, 14, 11, 20]
+    assert 6 in {segment.episode for segment in data.train}
+    assert len(data.heldout_dataset) == 6
+    assert data.dataset.episode(6).actions is None
+    assert data.codec is not None
+
+
+def test_labels_of_a_few_training_episodes_are_kept_and_those_held_out_stay(robot):
+    config = DataConfig(path=str(robot), label=LabelsConfig(episodes=2), split=SplitConfig(kind="tail", fraction=0.3))
+    data = open_data(config, (16, 24))
+    shown = data.notes["labelled"]["shown"]
+    assert (data.notes["labelled"]["episodes"], data.notes["labelled"]["of"]) == (2, 4)
+    for i in range(4):
+        assert (data.dataset.episode(i).actions is not None) == (i in shown)
+        assert data.heldout_dataset.episode(i).actions is not None
