@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import local
@@ -35,8 +35,8 @@ class FrameCheck:
 
 
 def check_frames(
-    opened: Callable[[str], VideoDataset],
-    cameras: Collection[str],
+    opened: Callable[[tuple[str, ...]], VideoDataset],
+    groups: Sequence[tuple[str, ...]],
     *,
     file_of: Callable[[int, str], str] = lambda _i, _camera: "",
     skip: Collection[int] = (),
@@ -48,8 +48,8 @@ def check_frames(
     10 frames, two cameras that show the same.
 
     Args:
-        opened: a reader of one camera; called once per thread and camera, since readers keep their decoders.
-        cameras: names of the cameras.
+        opened: a reader of some cameras; called once per thread and group, since readers keep their decoders.
+        groups: the cameras that are read together; one that fails does not hide the other groups.
         file_of: the video file of an episode and camera, for the reports.
         skip: episodes to leave out.
         threads: of decoding.
@@ -57,49 +57,54 @@ def check_frames(
     found = FrameCheck()
     mine = local()
 
-    def reader(camera: str) -> VideoDataset:
-        kept: dict[str, VideoDataset] = mine.__dict__.setdefault("readers", {})
-        if camera not in kept:
-            kept[camera] = opened(camera)
-        return kept[camera]
-
-    def work(task: tuple[str, list[int]]) -> FrameCheck:
-        camera, episodes = task
+    def work(task: tuple[tuple[str, ...], list[int]]) -> FrameCheck:
+        cameras, episodes = task
+        kept: dict[tuple[str, ...], VideoDataset] = mine.__dict__.setdefault("readers", {})
+        if cameras not in kept:
+            kept[cameras] = opened(cameras)
         part = FrameCheck()
         for i in episodes:
-            _one(part, reader(camera), i, camera, file_of(i, camera))
+            _one(part, kept[cameras], i, cameras, file_of)
         return part
 
-    count = len(opened(next(iter(cameras))))
-    numbers = [i for i in range(count) if i not in skip]
+    numbers = [i for i in range(len(opened(groups[0]))) if i not in skip]
     runs = [run.tolist() for run in np.array_split(numbers, max(1, min(len(numbers), 4 * threads))) if len(run)]
     with ThreadPoolExecutor(threads) as pool:  # a run is read in order, so that decoders go on where they stand
-        for part in pool.map(work, [(camera, run) for camera in cameras for run in runs]):
+        for part in pool.map(work, [(cameras, run) for cameras in groups for run in runs]):
             found.problems += part.problems
             found.digests |= part.digests
-    found.problems += _same_cameras(found, list(cameras), file_of)
+    found.problems += _same_cameras(found, [camera for cameras in groups for camera in cameras], file_of)
     return found
 
 
-def _one(part: FrameCheck, dataset: VideoDataset, i: int, camera: str, file: str) -> None:
-    length, digest, first, changes = int(dataset.lengths()[i]), hashlib.blake2b(digest_size=16), None, False
+def _one(
+    part: FrameCheck, dataset: VideoDataset, i: int, cameras: tuple[str, ...], file_of: Callable[[int, str], str]
+) -> None:
+    length = int(dataset.lengths()[i])
+    digests = {camera: hashlib.blake2b(digest_size=16) for camera in cameras}
+    first: dict[str, np.ndarray] = {}
+    moving: set[str] = set()
     for start in range(0, length, CHUNK):
         numbers = np.arange(start, min(start + CHUNK, length))
         try:
-            images = dataset.read_clips(np.array([i]), numbers[None])[camera][0]
+            clips = dataset.read_clips(np.array([i]), numbers[None])
         except JepaActionsError as error:
+            camera = cameras[0] if len(cameras) == 1 else ""
+            file = file_of(i, cameras[0]) if camera else ""
             part.problems.append(Problem(i, file, camera, f"episode {i}: {error}", True, "frames"))
             return
-        pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
-        digest.update(repr(pixels.shape[1:]).encode())
-        digest.update(pixels.data)
-        sample = pixels[:, ::8, ::8].astype(np.int16)
-        first = sample[0] if first is None else first
-        changes = changes or bool((np.abs(sample - first) > 2).any())
-    part.digests[i, camera] = digest.hexdigest()
-    if not changes and length >= FROZEN:
-        message = f"episode {i}: camera {camera} shows the same picture in all {length} frames"
-        part.problems.append(Problem(i, file, camera, message, False, "frames"))
+        for camera, images in clips.items():
+            pixels = np.ascontiguousarray(images[0].permute(0, 2, 3, 1).numpy())
+            digests[camera].update(repr(pixels.shape[1:]).encode())
+            digests[camera].update(pixels.data)
+            sample = pixels[:, ::8, ::8].astype(np.int16)
+            if (np.abs(sample - first.setdefault(camera, sample[0])) > 2).any():
+                moving.add(camera)
+    for camera, digest in digests.items():
+        part.digests[i, camera] = digest.hexdigest()
+        if camera not in moving and length >= FROZEN:
+            message = f"episode {i}: camera {camera} shows the same picture in all {length} frames"
+            part.problems.append(Problem(i, file_of(i, camera), camera, message, False, "frames"))
 
 
 def _same_cameras(found: FrameCheck, cameras: list[str], file_of: Callable[[int, str], str]) -> list[Problem]:

@@ -8,14 +8,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jepa_actions.data.check_values import ABSURD, Fault, angle_faults, number_faults, rotation_faults, time_faults
+from jepa_actions.data.check_values import (
+    ABSURD,
+    Bounds,
+    Fault,
+    angle_faults,
+    number_faults,
+    range_faults,
+    rotation_faults,
+    time_faults,
+)
 from jepa_actions.data.problems import Problem
 from jepa_actions.data.types import Episode, VideoDataset
 from jepa_actions.errors import JepaActionsError
 
 OUTLIER = 20.0  # robust standard deviations from the median: a warning
 STILL = 10  # this many known steps whose actions never change are fatal; fewer say little
-Bounds = tuple[Float[np.ndarray, "a"], Float[np.ndarray, "a"]]
 
 
 @dataclass
@@ -42,6 +50,7 @@ def check_labels(
     file_of: Callable[[int], str] = lambda _: "",
     angles: Collection[str] = (),
     bounds: Bounds | None = None,
+    stated: Bounds | None = None,
     skip: Collection[int] = (),
 ) -> list[Problem]:
     """Every problem of the labels of `dataset`.
@@ -55,7 +64,8 @@ def check_labels(
         dataset: any data set.
         file_of: the file that holds an episode's labels, for the reports.
         angles: names of dimensions that are angles, beside those whose name says so.
-        bounds: lowest and highest action of every dimension, where they are declared.
+        bounds: lowest and highest action of every dimension, where they are declared; beyond them is fatal.
+        stated: smallest and largest action by the data set's own statistics; beyond them is a warning.
         skip: episodes to leave out, because the reader has refused them already.
     """
     problems: list[Problem] = []
@@ -78,7 +88,7 @@ def check_labels(
                 rows.episodes.append(i)
                 rows.values.append(values)
                 rows.known.append(known)
-        for fault in _episode_faults(dataset, episode, angles, bounds):
+        for fault in _episode_faults(dataset, episode, angles, bounds, stated):
             problems.append(_problem(fault, i, file_of(i)))
     found = [*_text_faults(dataset.name, texts), *_constant_faults(dataset.name, actions)]
     for number, fault in [*found, *_outliers(actions), *_outliers(proprio)]:
@@ -92,7 +102,7 @@ def _problem(fault: Fault, episode: int | None, file: str) -> Problem:
 
 
 def _episode_faults(
-    dataset: VideoDataset, episode: Episode, angles: Collection[str], bounds: Bounds | None
+    dataset: VideoDataset, episode: Episode, angles: Collection[str], bounds: Bounds | None, stated: Bounds | None
 ) -> Iterator[Fault]:
     if episode.length < 2:
         yield Fault("rows", "length", "1 frame, expected at least 2 for an action", False)
@@ -103,9 +113,13 @@ def _episode_faults(
         ("reward", ("reward",), None if episode.rewards is None else episode.rewards[:, None], everywhere[1:]),
     ):
         if values is not None:
-            yield from number_faults(label, names, values, known, bounds if label == "action" else None)
+            yield from number_faults(label, names, values, known)
             yield from angle_faults(label, names, values, known, angles)
             yield from rotation_faults(label, names, values, known)
+    for limits, source, fatal in ((bounds, "info.json", True), (stated, "stats.json", False)):
+        if episode.actions is not None and limits is not None:
+            names, known = dataset.action_names or (), episode.labelled()
+            yield from range_faults("action", names, episode.actions, known, limits, source, fatal)
     if episode.times is not None:
         yield from time_faults(episode.times, dataset.fps)
 

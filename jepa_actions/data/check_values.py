@@ -15,6 +15,7 @@ from jepa_actions.data.problems import Kind
 
 ABSURD = 1e6  # an action above this is no command of any machine in any unit: fatal
 ANGLE = re.compile(r"(^|[._/ ])(roll|pitch|yaw|theta|phi|psi|heading|r[xyz])\d*([._/ ]|$)|angle", re.IGNORECASE)
+Bounds = tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]]  # smallest and largest
 
 
 class Fault(NamedTuple):
@@ -27,36 +28,52 @@ class Fault(NamedTuple):
 
 
 def number_faults(
-    label: str,
-    names: Sequence[str],
-    values: Float[np.ndarray, "t d"],
-    known: Bool[np.ndarray, "t"],
-    bounds: tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]] | None = None,
+    label: str, names: Sequence[str], values: Float[np.ndarray, "t d"], known: Bool[np.ndarray, "t"]
 ) -> Iterator[Fault]:
-    """Values in known rows that are not finite (fatal), absurd (fatal in actions) or outside `bounds` (fatal); one
-    fault per dimension."""
+    """Values in known rows that are not finite (fatal) or absurd (fatal in actions); one fault per dimension."""
     finite = np.isfinite(values)
     absurd = finite & (np.abs(values) > ABSURD)
-    low, high = bounds or (np.full(values.shape[1], -np.inf), np.full(values.shape[1], np.inf))
-    with np.errstate(invalid="ignore"):
-        slack = np.nan_to_num(1e-3 * (high - low), posinf=0.0)
-    outside = finite & ~absurd & ((values < low - slack) | (values > high + slack))
     for bad, found, expected, fatal in (
         (~finite, "not finite", "a finite number", True),
         (absurd, "absurd", f"at most {ABSURD:g} in magnitude", label == "action"),
-        (outside, "out of range", "inside the declared bounds", True),
     ):
         for k, name in enumerate(names):
             rows = np.flatnonzero(bad[:, k] & known)
             if len(rows):
-                limits = f" [{low[k]:g}, {high[k]:g}]" if bad is outside else ""
                 yield Fault(
                     "labels",
                     f"{label}.{name}",
                     f"{label} {name} is {found} in {len(rows)} of {len(values)} rows, first in row {rows[0]} "
-                    f"({values[rows[0], k]:g}), expected {expected}{limits}",
+                    f"({values[rows[0], k]:g}), expected {expected}",
                     fatal,
                 )
+
+
+def range_faults(
+    label: str,
+    names: Sequence[str],
+    values: Float[np.ndarray, "t d"],
+    known: Bool[np.ndarray, "t"],
+    bounds: Bounds,
+    source: str,
+    fatal: bool,
+) -> Iterator[Fault]:
+    """Values in known rows outside the range that `source` states, beyond a thousandth of it; one fault per
+    dimension."""
+    low, high = bounds
+    with np.errstate(invalid="ignore"):
+        slack = 1e-3 * np.nan_to_num(high - low, posinf=0.0) + 1e-6
+        outside = np.isfinite(values) & ((values < low - slack) | (values > high + slack))
+    for k, name in enumerate(names):
+        rows = np.flatnonzero(outside[:, k] & known)
+        if len(rows):
+            yield Fault(
+                "labels",
+                f"{label}.{name}",
+                f"{label} {name} is out of range in {len(rows)} of {len(values)} rows, first in row {rows[0]} "
+                f"({values[rows[0], k]:g}), expected {low[k]:g} to {high[k]:g} as {source} says",
+                fatal,
+            )
 
 
 def angle_faults(
