@@ -1,9 +1,13 @@
-"""What a frozen encoder makes of a data set's frames, made once and kept in memory."""
+"""What a frozen encoder makes of a data set's frames: in what pieces it is made, and a cache of it in memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,16 +18,67 @@ from jepa_actions.data.types import VideoDataset, check_clips
 from jepa_actions.errors import DataError
 
 CHUNK = 64  # frames read and encoded at a time
+AHEAD = 2  # chunks of frames read before they are encoded
 SHARE = 0.8  # of the machine's memory, at most
 
 Encode = Callable[[dict[str, UInt8[Tensor, "b t c h w"]]], dict[str, Float[Tensor, "b t p d"]]]
 
 
-class LatentCache:
-    """Tokens of every frame, encoded an episode at a time when a clip of it is first asked for.
+class Latents(Protocol):
+    """The tokens of a data set's frames, wherever they are kept: what `ClipLoader(latents=...)` reads."""
 
-    An episode is always encoded whole and in the same chunks, so that its tokens do not depend on which clips were read
-    before: a run that resumes gets the same bits.
+    def read(
+        self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
+    ) -> dict[str, Float[Tensor, "b t p d"]]:
+        """Tokens of the named frames, per camera."""
+        ...
+
+    def latents_of(self, episode: int) -> dict[str, Float[Tensor, "t p d"]]:
+        """Tokens of a whole episode, per camera."""
+        ...
+
+
+Chunk = tuple[int, int, dict[str, Tensor]]  # episode, its first frame, and frames or tokens per camera
+
+
+def frame_chunks(dataset: VideoDataset, episodes: Iterable[int]) -> Iterator[Chunk]:
+    """Whole episodes in pieces of `CHUNK` frames, in order.
+
+    An episode is always cut in the same way, so that its tokens do not depend on what was encoded before: an encoding
+    or a run that goes on later gets the same bits.
+    """
+    lengths = dataset.lengths()
+    for episode in episodes:
+        for start in range(0, int(lengths[episode]), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, int(lengths[episode])))[None]
+            yield episode, start, dataset.read_clips(np.array([episode]), rows)
+
+
+def encoded(chunks: Iterable[Chunk], encode: Encode) -> Iterator[Chunk]:
+    """The tokens `(t, p, d)` of frames, on the CPU."""
+    for episode, start, frames in chunks:
+        yield episode, start, {camera: tokens[0].cpu() for camera, tokens in encode(frames).items()}
+
+
+def read_ahead(chunks: Iterator[Chunk]) -> Generator[Chunk]:
+    """The same chunks, `AHEAD` of them made by a thread before they are asked for; its errors are raised here."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames") as pool:
+        ready: deque[Future[Chunk | None]] = deque()
+        try:
+            while True:
+                while len(ready) <= AHEAD:
+                    ready.append(pool.submit(next, chunks, None))
+                chunk = ready.popleft().result()
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class LatentCache:
+    """Tokens of every frame in memory, encoded an episode at a time when a clip of it is first asked for. Several
+    threads may read.
 
     Args:
         dataset: where frames come from.
@@ -40,6 +95,7 @@ class LatentCache:
         self._lengths = dataset.lengths()
         self._total = int(self._lengths[np.fromiter(episodes, dtype=np.int64)].sum())
         self._kept: dict[int, dict[str, Float[Tensor, "t p d"]]] = {}
+        self._lock = Lock()
 
     def read(
         self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
@@ -51,21 +107,22 @@ class LatentCache:
         """
         check_clips(self._lengths, episodes, frames, self.dataset.name)
         clips = [
-            {camera: tokens[torch.from_numpy(row)] for camera, tokens in self._episode(int(episode)).items()}
+            {camera: tokens[torch.from_numpy(row)] for camera, tokens in self.latents_of(int(episode)).items()}
             for episode, row in zip(episodes, frames, strict=True)
         ]
         return {camera: torch.stack([clip[camera] for clip in clips]) for camera in clips[0]}
 
-    def _episode(self, number: int) -> dict[str, Float[Tensor, "t p d"]]:
-        if number not in self._kept:
-            rows = np.arange(self._lengths[number])[None]
-            parts = []
-            for chunk in np.split(rows, range(CHUNK, rows.shape[1], CHUNK), axis=1):
-                tokens = self.encode(self.dataset.read_clips(np.array([number]), chunk))
-                parts.append({camera: found[0].cpu() for camera, found in tokens.items()})
-                self._check(parts[0])
-            self._kept[number] = {camera: torch.cat([part[camera] for part in parts]) for camera in parts[0]}
-        return self._kept[number]
+    def latents_of(self, episode: int) -> dict[str, Float[Tensor, "t p d"]]:
+        """Tokens of a whole episode, per camera. Raises DataError as `read` does."""
+        check_clips(self._lengths, np.array([episode]), np.zeros((1, 0), dtype=np.int64), self.dataset.name)
+        with self._lock:
+            if episode not in self._kept:
+                parts: list[dict[str, Tensor]] = []
+                for _, _, part in encoded(frame_chunks(self.dataset, [episode]), self.encode):
+                    self._check(part)
+                    parts.append(part)
+                self._kept[episode] = {camera: torch.cat([part[camera] for part in parts]) for camera in parts[0]}
+            return self._kept[episode]
 
     def _check(self, part: dict[str, Float[Tensor, "t p d"]]) -> None:
         needed = self._total * sum(tokens[0].numel() * tokens.element_size() for tokens in part.values())
@@ -73,7 +130,7 @@ class LatentCache:
             raise DataError(
                 f"{self.dataset.name}: data.cache latents: the tokens of {self._total} frames take "
                 f"{needed / 2**30:.1f} GiB, expected at most {self.limit / 2**30:.1f} GiB; take fewer episodes, pooled "
-                "tokens (model.backbone.tokens) or data.cache memory"
+                "tokens (model.backbone.tokens), data.cache memory, or a cache on disk (jepa-actions data encode)"
             )
 
 
