@@ -1,37 +1,60 @@
-"""LeRobot v3.0 data sets, from a folder or the Hugging Face Hub: many episodes per parquet file and per video file."""
+"""LeRobot data sets, versions v3.0 and v2.1, from a folder or the Hugging Face Hub: video, labels and text."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64, UInt8
+from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from jepa_actions.data import lerobot_meta as meta
+from jepa_actions.data import lerobot_places as places
+from jepa_actions.data import lerobot_v21 as legacy
+from jepa_actions.data.checksums import WORKERS, hash_file
+from jepa_actions.data.faults import Faults
+from jepa_actions.data.lerobot_files import open_files
+from jepa_actions.data.lerobot_labels import ACTION, REWARD, STATE, Labels
+from jepa_actions.data.lerobot_open import check_files, check_sums, choose_cameras, place_faults
+from jepa_actions.data.lerobot_rows import RowReader
+from jepa_actions.data.lerobot_tasks import read_tasks, tasks_file
+from jepa_actions.data.lerobot_videos import VideoReader
+from jepa_actions.data.problems import Problem
 from jepa_actions.data.types import Episode, check_clips
-from jepa_actions.data.video import VideoFile, check_image_size, gather_clips
+from jepa_actions.data.video import check_image_size, gather_clips
+from jepa_actions.data.view import Viewable, combined
 from jepa_actions.errors import DataError
 
-ACTION, PROPRIO, REWARD, VALID = "action", "observation.state", "next.reward", "action_valid"
-SHORT = "observation.images."
 
+class LeRobot(Viewable):
+    """A LeRobot data set: cameras, and per row labels and the task, all chosen by name.
 
-class LeRobotV3:
-    """A LeRobot v3.0 data set: its video cameras, and per row `action`, `observation.state`, `next.reward` and the
-    task.
+    LeRobot stores T actions for T frames; the last one of an episode leads nowhere and is dropped. Frames are found by
+    time stamp: the episode's place in its video file plus frame / fps. That rows and frames are those of their episode,
+    in order and on time, is checked before any of them is returned: rows by `episode_index`, `frame_index`, `index` and
+    `timestamp`, frames by time, by number and by the label that our writer leaves in the file.
 
-    `root` is a folder, or the id of a Hub data set (`owner/name`). `cameras` are feature names, with or without
-    `observation.images.`; by default all video features. `image_size` (H, W) resizes on decode without keeping the
-    aspect.
+    Args:
+        root: a folder, or the id of a Hub data set (`owner/name`): then its tables are fetched at once and each video
+            when it is first needed.
+        cameras: feature names, with or without `observation.images.`; by default all pictures.
+        image_size: (H, W) to resize to on decode, without keeping the aspect.
+        action: the column of actions; a column `<action>_valid` says where they are known. `None`: no actions.
+        pseudo: a column of actions that a model inferred, for the steps where `action` is not known.
+        state: the column of proprioception, or several, which are joined in this order.
+        reward: the column of rewards. This and the default names may be missing; any other column must exist.
+        verify: check the files against `meta/checksums.json`, where there is one: all sizes and the tables at once,
+            a video on first use.
+        tolerant: collect faults of single files and episodes in `problems`; reading such an episode raises its fault.
+        revision: branch, tag or commit on the Hub.
+        disk_limit: bytes of video kept in the Hub's cache, see `HubFiles`.
 
-    LeRobot stores T actions for T frames; the last one of an episode leads nowhere and is dropped. A column
-    `action_valid` says which of the others are known. Frames are found by time stamp: the episode's place in its video
-    file plus frame / fps. Raises DataError naming file and field for a file that is missing or cannot be read, another
-    version, an unknown camera, or tables that contradict each other; files are looked for at once, video is decoded
-    when it is asked for.
+    Raises:
+        DataError: naming file and field, for a file that is missing or cannot be read, another version, a camera or
+            column that does not exist, pseudo actions in a column for true ones, or tables that contradict each other.
     """
 
     def __init__(
@@ -40,70 +63,60 @@ class LeRobotV3:
         *,
         cameras: Sequence[str] | None = None,
         image_size: tuple[int, int] | None = None,
+        action: str | None = ACTION,
+        pseudo: str | None = None,
+        state: str | Sequence[str] | None = STATE,
+        reward: str | None = REWARD,
+        verify: bool = True,
+        tolerant: bool = False,
+        revision: str | None = None,
+        disk_limit: int | None = None,
     ) -> None:
         check_image_size(image_size)
-        self.root = Path(root) if Path(root).is_dir() else _download(str(root))
+        self._files = open_files(root, revision, disk_limit)
+        self.root = self._files.root
         self.name = self.root.resolve().name if Path(root).is_dir() else str(root)
+        self._faults = Faults(tolerant)
+        damaged = check_sums(self._files, self._faults) if verify else []
         self._info = meta.read_info(self.root)
         self.fps = self._info.fps
-        self.cameras = self._choose(cameras)
-        self.action_names = self._info.names(ACTION)
-        self.proprio_names = self._info.names(PROPRIO)
+        self.cameras = choose_cameras(self._info, cameras)
+        self._labels = Labels(self._info, action=action, pseudo=pseudo, state=state, reward=reward)
         self._image_size = image_size
-        self._tasks = meta.read_tasks(self.root)
-        self._episodes = meta.read_episodes(self.root, self.cameras, self._info.total_episodes)
-        self._lengths = self._episodes["length"].astype(np.int64)
-        self._videos: dict[Path, VideoFile] = {}
-        self._rows = lru_cache(maxsize=4)(self._read_rows)
-        self._check_files()
+        with self._faults.collected(file=tasks_file(self._info), kind="text"):
+            self._tasks: dict[int, str | None] | None = None
+            self._tasks = read_tasks(self.root, self._info)
+        videos = tuple(camera for camera in self.cameras if self._info.is_video(camera))
+        read_places = places.read_places if self._info.version == meta.VERSION else legacy.read_places
+        found = read_places(self.root, self._info, videos)
+        place_faults(self._info, found, damaged, self._faults)
+        self._places = check_files(self._files, self._info, found, self._labels, self._faults)
+        self._rows = RowReader(self._files, self._places, self._labels, self.fps)
+        sizes = {camera: self._info.size(camera) for camera in videos}
+        self._videos = VideoReader(self._files, self._places, self.fps, sizes, image_size)
+        self._hashes: dict[tuple[str, int, int], str] = {}
 
-    def _choose(self, cameras: Sequence[str] | None) -> tuple[str, ...]:
-        found = self._info.video_features
-        chosen = tuple(found if cameras is None else (c if c in found else SHORT + c for c in cameras))
-        unknown = [camera.removeprefix(SHORT) for camera in chosen if camera not in found]
-        if unknown or not chosen or len(set(chosen)) < len(chosen):
-            asked = repr(unknown[0]) if unknown else f"{list(cameras or ())}"
-            raise DataError(
-                f"{self._info.path}: camera {asked} asked for, expected some of the video features "
-                f"{', '.join(found) or '(none)'}"
-            )
-        return chosen
+    @property
+    def action_names(self) -> tuple[str, ...] | None:
+        return self._labels.action_names
 
-    def _label_columns(self) -> list[str]:
-        return [column for column in (ACTION, PROPRIO, REWARD, VALID) if column in self._info.features]
+    @property
+    def proprio_names(self) -> tuple[str, ...] | None:
+        return self._labels.proprio_names
 
-    def _check_files(self) -> None:
-        """Every file exists, and holds as many rows as its episodes have frames, and numbers where numbers belong."""
-        data_files = [self._data_file(i) for i in range(len(self))]
-        for path in dict.fromkeys(data_files):
-            stamp = meta.read_stamp(meta.required(path, "table of rows"))
-            for column in self._label_columns():
-                if column not in stamp.types:
-                    raise DataError(f"{path}: no column {column!r}, expected it as in info.json")
-                meta.check_numbers(path, column, stamp.types[column])
-            needed = int(self._lengths[[other == path for other in data_files]].sum())
-            if stamp.rows < needed:
-                raise DataError(f"{path}: {stamp.rows} rows, expected {needed}, one for every frame of its episodes")
-        for camera in self.cameras:
-            for path in dict.fromkeys(self._video_path(camera, i) for i in range(len(self))):
-                meta.required(path, f"video of camera {camera!r}")
+    @property
+    def problems(self) -> list[Problem]:
+        """What was found wrong: warnings, and with `tolerant` also faults. Videos add to it when they are opened."""
+        notes = [Problem(None, name, "", text, False, "frames") for name, text in self._videos.notes.items()]
+        return [*self._faults.problems, *notes]
 
-    def _file(self, pattern: str, prefix: str, i: int, **keys: str) -> Path:
-        chunk, file = (int(self._episodes[f"{prefix}/{part}_index"][i]) for part in ("chunk", "file"))
-        try:
-            return self.root / pattern.format(chunk_index=chunk, file_index=file, **keys)
-        except (KeyError, IndexError, ValueError) as error:
-            raise DataError(
-                f"{self._info.path}: path pattern {pattern!r}, expected chunk_index and file_index in it"
-            ) from error
+    def label_file(self, i: int) -> str:
+        """The file of episode `i`'s rows, relative to `root`."""
+        return self._places.data.name(i)
 
-    def _data_file(self, i: int) -> Path:
-        return self._file(self._info.data_path, "data", i)
-
-    def _video_path(self, camera: str, i: int) -> Path:
-        if self._info.video_path is None:
-            raise DataError(f"{self._info.path}: video_path is None, expected a path pattern for camera {camera!r}")
-        return self._file(self._info.video_path, f"videos/{camera}", i, video_key=camera)
+    def video_file(self, i: int, camera: str) -> str:
+        """The file of episode `i`'s frames, relative to `root`."""
+        return self._places.videos[camera].name(i)
 
     def image_size(self, camera: str) -> tuple[int, int]:
         """(H, W) of that camera's frames, after any resize."""
@@ -112,107 +125,94 @@ class LeRobotV3:
         return self._image_size or self._info.size(camera)
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._places.length)
 
     def lengths(self) -> Int64[np.ndarray, "e"]:
         """Frames per episode."""
-        return self._lengths.copy()
-
-    def _read_rows(self, path: Path) -> dict[str, np.ndarray]:
-        labels = self._label_columns()
-        table = meta.read_table(path, ["episode_index", "frame_index", "task_index", *labels])
-        sizes = {column: len(self._info.names(column) or ()) for column in labels}
-        rows = {column: meta.column_rows(path, table, column, sizes[column]) for column in labels}
-        for column in ("episode_index", "frame_index", "task_index"):
-            rows[column] = table[column].to_numpy()
-        return rows
+        return self._places.length.copy()
 
     def episode(self, i: int) -> Episode:
         """The labels of episode `i`."""
         if not 0 <= i < len(self):
             raise DataError(f"{self.name}: episode {i} asked for, expected 0 to {len(self) - 1}")
-        path, length, number = self._data_file(i), int(self._lengths[i]), self._episodes["episode_index"][i]
-        rows = self._rows(path)
-        mine = np.flatnonzero(rows["episode_index"] == number)
-        if len(mine) != length or (rows["frame_index"][mine] != np.arange(length)).any():
-            raise DataError(
-                f"{path}: {len(mine)} rows of episode {number}, expected {length} with frame_index 0 to {length - 1}"
-            )
-        task = int(rows["task_index"][mine[0]])
-        if task not in self._tasks:
-            raise DataError(f"{path}: task_index {task} of episode {number}, expected one of meta/tasks.parquet")
-        rewards, mask = self._steps(rows, REWARD, mine), self._steps(rows, VALID, mine)
+        self._faults.check(i)
+        path, rows = self._rows.rows(i)
         return Episode(
             index=i,
-            length=length,
-            actions=self._steps(rows, ACTION, mine),
-            proprio=rows[PROPRIO][mine] if PROPRIO in rows else None,
-            rewards=None if rewards is None else rewards[:, 0],
-            text=self._tasks[task],
-            action_mask=self._mask(mask),
+            length=int(self._places.length[i]),
+            text=self._text(path, rows, i),
+            seed=None if self._places.seed is None or self._labels.hidden else self._places.seed[i],
             dataset=self.name,
+            **self._labels.cut(rows),
         )
 
-    @staticmethod
-    def _steps(rows: dict[str, np.ndarray], column: str, mine: np.ndarray) -> Float32[np.ndarray, "t-1 d"] | None:
-        return rows[column][mine[:-1]] if column in rows else None
-
-    @staticmethod
-    def _mask(valid: Float32[np.ndarray, "t-1 1"] | None) -> Bool[np.ndarray, "t-1"] | None:
-        return None if valid is None else valid[:, 0] > 0.5
-
-    def _video(self, camera: str, i: int) -> VideoFile:
-        path = self._video_path(camera, i)
-        if path not in self._videos:
-            video = VideoFile(path, image_size=self._image_size)
-            if video.image_size != self.image_size(camera):
-                raise DataError(
-                    f"{path}: frames of {video.image_size}, expected {self.image_size(camera)} (height, width) as "
-                    f"in info.json"
-                )
-            self._videos[path] = video
-        return self._videos[path]
-
-    def _place(self, camera: str, i: int, frames: Int[np.ndarray, "t"]) -> Int64[np.ndarray, "t"]:
-        """Numbers, inside its video file, of an episode's frames: the nearest in time, at most a quarter of a frame
-        away."""
-        video = self._video(camera, i)
-        wanted = float(self._episodes[f"videos/{camera}/from_timestamp"][i]) + frames / self.fps
-        after = np.clip(np.searchsorted(video.times, wanted), 1, max(len(video) - 1, 1))
-        before = after - 1
-        after = np.minimum(after, len(video) - 1)
-        nearer = wanted - video.times[before] <= video.times[after] - wanted
-        place = np.where(nearer, before, after)
-        late = np.abs(video.times[place] - wanted) > 0.25 / self.fps
-        if late.any():
-            k = int(np.flatnonzero(late)[0])
-            raise DataError(
-                f"{video.path}: no frame at {wanted[k]:.3f} s for frame {int(frames[k])} of episode {i}, found "
-                f"{len(video)} frames up to {video.times[-1]:.3f} s at {self.fps:g} fps"
-            )
-        return place.astype(np.int64)
+    def _text(self, path: Path, rows: dict[str, np.ndarray], i: int) -> str | None:
+        if "task_index" not in rows or self._tasks is None:
+            return None
+        task = int(rows["task_index"][0])
+        if task not in self._tasks:
+            number, table = self._places.number[i], tasks_file(self._info)
+            raise DataError(f"{path}: task_index {task} of episode {number}, expected one of {table}")
+        return self._tasks[task]
 
     def read_clips(
         self, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
     ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
         """The named frames of the named episodes, for every camera that was asked for."""
-        check_clips(self._lengths, episodes, frames, self.name)
-        out = {}
+        check_clips(self._places.length, episodes, frames, self.name)
+        for i in np.unique(episodes).tolist():
+            self._faults.check(i)
+        return {camera: self._read_camera(camera, episodes, frames) for camera in self.cameras}
+
+    def _read_camera(
+        self, camera: str, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
+    ) -> UInt8[Tensor, "b t c h w"]:
+        with self._files.held(self._videos.names(camera, episodes)):
+            found = [self._videos.places_of(camera, int(e), row) for e, row in zip(episodes, frames, strict=True)]
+            numbers = np.stack([place for _, place in found]) if found else frames
+            return gather_clips([video for video, _ in found], numbers)
+
+    def without_labels(self) -> LeRobot:
+        """The same frames, lengths and texts, from a reader that does not read a label."""
+        other = copy.copy(self)
+        other._labels = Labels(self._info, action=None, pseudo=None, state=None, reward=None, simulator=False)
+        other._rows = RowReader(self._files, self._places, other._labels, self.fps)
+        return other
+
+    def fingerprint(self) -> str:
+        """Of every file that is read (from `meta/checksums.json`, or computed and remembered until it changes) and of
+        what was chosen."""
+        tables = ["meta/info.json", tasks_file(self._info), *places.episode_files(self.root, self._info)]
+        columns = list(self._labels.columns)
+        return combined(
+            "LeRobot", self._content([*tables, *self._places.data.names]), columns, self.frames_fingerprint()
+        )
+
+    def frames_fingerprint(self) -> str:
+        """Of the frames alone: the videos, where each episode is in them, cameras and size. Labels may change."""
+        facts: list[object] = [self.fps, self._image_size, self._places.length.tolist()]
         for camera in self.cameras:
-            files = [self._video(camera, int(e)) for e in episodes]
-            places = [self._place(camera, int(e), row) for e, row in zip(episodes, frames, strict=True)]
-            out[camera] = gather_clips(files, np.stack(places) if places else frames)
-        return out
+            facts.append([camera, self._info.size(camera)])
+            if camera in self._places.videos:
+                videos = self._places.videos[camera]
+                facts += [self._content(videos.names), videos.of.tolist(), videos.start.tolist()]
+            else:
+                facts.append(self._content(self._places.data.names))
+        return combined("LeRobot frames", facts)
+
+    def _content(self, names: Sequence[str]) -> list[list[str]]:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return [list(item) for item in zip(names, pool.map(self._hash, names), strict=True)]
+
+    def _hash(self, name: str) -> str:
+        if self._files.sums is not None and name in self._files.sums:
+            return self._files.sums[name].sha256
+        identity = self._files.identity(name)
+        if identity is None:
+            return self._files.commit
+        if identity not in self._hashes:
+            self._hashes[identity] = hash_file(self.root / name).sha256
+        return self._hashes[identity]
 
 
-def _download(name: str) -> Path:
-    """The local copy of a Hub data set."""
-    from huggingface_hub import snapshot_download
-
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise DataError(f"{name}: no such folder, expected a LeRobot {meta.VERSION} data set or a Hub id (owner/name)")
-    try:
-        return Path(snapshot_download(name, repo_type="dataset"))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{name}: no such folder, and the Hub gives no data set of this name ({reason})") from error
+LeRobotV3 = LeRobot  # its name when it read one version

@@ -1,19 +1,20 @@
-"""What a LeRobot v3.0 folder says about itself: `meta/info.json`, the table of episodes, the tasks; and its parquet
-columns."""
+"""What a LeRobot folder says about itself in `meta/info.json`, versions v3.0 and v2.1 (and v2.0, laid out the same)."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from string import Formatter
 from typing import Any
-
-import numpy as np
-from jaxtyping import Float32
 
 from jepa_actions.errors import DataError
 
 VERSION = "v3.0"
+LEGACY = ("v2.1", "v2.0")  # one file per episode; they differ in their statistics only, which are not read
 KINDS: dict[str, tuple[type, ...]] = {
     "fps": (int, float),
     "total_episodes": (int,),
@@ -21,6 +22,10 @@ KINDS: dict[str, tuple[type, ...]] = {
     "data_path": (str,),
     "video_path": (str, type(None)),
 }
+MOST_DIMENSIONS = 65536  # of a feature, or pixels along an image's side: what a damaged file claims beyond is refused
+MOST_BYTES = 1 << 30  # of a JSON file
+FASTEST = 1e6  # frames per second
+HIDDEN = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # columns that are no labels
 
 
 @dataclass(frozen=True)
@@ -28,32 +33,47 @@ class Info:
     """`meta/info.json`, the fields this library reads."""
 
     path: Path
+    version: str
     fps: float
     total_episodes: int
+    total_frames: int | None
+    chunks_size: int
     features: dict[str, dict[str, Any]]
     data_path: str
     video_path: str | None
 
     @property
-    def video_features(self) -> tuple[str, ...]:
-        return tuple(key for key, feature in self.features.items() if feature.get("dtype") == "video")
+    def cameras(self) -> tuple[str, ...]:
+        """Features that are pictures: videos, or images inside the table of rows."""
+        return tuple(key for key, feature in self.features.items() if feature.get("dtype") in ("video", "image"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Features that can be asked for as labels."""
+        return tuple(key for key in self.features if key not in self.cameras and key not in HIDDEN)
+
+    def is_video(self, camera: str) -> bool:
+        """Whether a camera is in video files; else it is images in the table of rows."""
+        return self.features[camera].get("dtype") == "video"
 
     def size(self, camera: str) -> tuple[int, int]:
         """(H, W) that a camera's feature states."""
         feature = self.features[camera]
         names, shape = feature.get("names") or ["height", "width", "channels"], feature.get("shape")
-        if not isinstance(shape, list) or len(shape) != len(names) or not {"height", "width"} <= set(names):
-            raise DataError(
-                f"{self.path}: feature {camera!r} has shape {shape} named {names}, expected height, width, channels"
-            )
-        return int(shape[names.index("height")]), int(shape[names.index("width")])
+        if isinstance(names, list) and isinstance(shape, list) and len(shape) == len(names):
+            once = all(names.count(side) == 1 for side in ("height", "width"))
+            if once and all(_is_size(value) for value in shape):
+                return int(shape[names.index("height")]), int(shape[names.index("width")])
+        raise DataError(
+            f"{self.path}: feature {camera!r} has shape {shape} named {names}, expected height, width, channels"
+        )
 
     def names(self, feature: str) -> tuple[str, ...] | None:
         """Names of a feature's dimensions, numbered where it gives none; `None` where there is no such feature."""
         if feature not in self.features:
             return None
         names, shape = self.features[feature].get("names"), self.features[feature].get("shape")
-        if not isinstance(shape, (list, tuple)) or len(shape) != 1:
+        if not isinstance(shape, list) or len(shape) != 1 or not _is_size(shape[0]):
             raise DataError(f"{self.path}: feature {feature!r} has shape {shape}, expected one dimension")
         if isinstance(names, dict):  # LeRobot also writes {"motors": [...]}
             names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
@@ -61,142 +81,102 @@ class Info:
             names = [f"{feature}_{k}" for k in range(shape[0])]
         return tuple(str(name) for name in names)
 
+    def note(self, feature: str, key: str) -> Any:
+        """What a feature's own `info` says of `key`; `None` where it says nothing."""
+        info = self.features[feature].get("info")
+        return info.get(key) if isinstance(info, dict) else None
 
-def required(path: Path, what: str) -> Path:
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_DIMENSIONS
+
+
+def required(path: Path, what: str, version: str = VERSION) -> Path:
     """`path`, or DataError saying which file of the data set is missing."""
     if not path.is_file():
-        raise DataError(f"{path}: missing, expected the {what} of a LeRobot {VERSION} data set")
+        raise DataError(f"{path}: missing, expected the {what} of a LeRobot {version} data set")
     return path
 
 
-def read_info(root: Path) -> Info:
-    """Read and check `meta/info.json`."""
-    path = required(root / "meta" / "info.json", "description")
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises DataError where it is not one, or is too large to be one of a data set's."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(raw, dict) or raw.get("codebase_version") != VERSION:
-        found = raw.get("codebase_version") if isinstance(raw, dict) else None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not valid JSON ({error})") from error  # a number of too many digits
+
+
+def read_info(root: Path) -> Info:
+    """Read and check `meta/info.json`. Raises DataError naming the field that cannot be."""
+    path = required(root / "meta" / "info.json", "description")
+    raw = read_json(path)
+    version = raw.get("codebase_version") if isinstance(raw, dict) else None
+    if version != VERSION and version not in LEGACY:
         raise DataError(
-            f"{path}: codebase_version is {found!r}, expected {VERSION!r}; LeRobot has a converter for older ones"
+            f"{path}: codebase_version is {version!r}, expected {VERSION!r}, {LEGACY[0]!r} or {LEGACY[1]!r}; LeRobot "
+            f"has a converter for older ones"
         )
     for key, kinds in KINDS.items():
-        if not isinstance(raw.get(key), kinds):
+        if not isinstance(raw.get(key), kinds) or isinstance(raw.get(key), bool):
             wanted = " or ".join(kind.__name__ for kind in kinds)
             raise DataError(f"{path}: {key} is {raw.get(key)!r}, expected {wanted}")
-    if not raw["fps"] > 0:
-        raise DataError(f"{path}: fps is {raw['fps']}, expected a positive number")
+    if not 0 < raw["fps"] <= FASTEST:  # also false for NaN
+        raise DataError(f"{path}: fps is {raw['fps']}, expected a positive number, at most {FASTEST:g}")
     wrong = [key for key, feature in raw["features"].items() if not isinstance(feature, dict)]
     if wrong:
         raise DataError(f"{path}: feature {wrong[0]!r} is {raw['features'][wrong[0]]!r}, expected dtype, shape, names")
-    return Info(path, float(raw["fps"]), raw["total_episodes"], raw["features"], raw["data_path"], raw["video_path"])
+    chunks = raw.get("chunks_size", 1000)
+    if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
+        raise DataError(f"{path}: chunks_size is {chunks!r}, expected a whole number, at least 1")
+    frames = raw.get("total_frames")
+    frames = frames if isinstance(frames, int) and not isinstance(frames, bool) else None
+    paths = (raw["data_path"], raw["video_path"])
+    return Info(path, version, float(raw["fps"]), raw["total_episodes"], frames, chunks, raw["features"], *paths)
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> Any:
-    """A pyarrow table. Raises DataError where the file is not parquet or lacks a column."""
-    import pyarrow
-    import pyarrow.parquet as parquet
+class PathPattern:
+    """A pattern such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet` of `meta/info.json`.
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if missing:
-                raise DataError(f"{path}: no column {missing[0]!r}, found {', '.join(file.schema_arrow.names[:12])}")
-            return file.read(columns=columns)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from error
+    Only `keys` may stand in it, numbers with a plain width: format strings can do much more, and this one comes from a
+    file. `needed` must. Raises DataError where the pattern, or a path it gives, is not one inside the data set.
+    """
 
+    def __init__(self, where: Path, pattern: str, keys: tuple[str, ...], needed: str) -> None:
+        self.where, self.pattern = where, pattern
+        self._fault = f"{where}: path pattern {pattern!r}, expected {' and '.join(keys)} in it"
+        try:
+            parts = list(Formatter().parse(pattern))
+        except ValueError as error:
+            raise DataError(self._fault) from error
+        fields = [field for _, field, _, _ in parts if field is not None]
+        if not set(fields) <= set(keys) or needed not in fields:
+            raise DataError(self._fault)
+        for _, field, form, conversion in parts:
+            plain = r"" if field == "video_key" else r"0?\d{0,2}d?"
+            if field is not None and (conversion is not None or re.fullmatch(plain, form or "") is None):
+                raise DataError(self._fault)
 
-@dataclass(frozen=True)
-class FileStamp:
-    """Row count and column types of a data file, from its footer alone."""
-
-    rows: int
-    types: dict[str, Any]
-
-
-def read_stamp(path: Path) -> FileStamp:
-    """The footer of a data file."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            return FileStamp(file.metadata.num_rows, {field.name: field.type for field in file.schema_arrow})
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from error
+    def fill(self, values: Mapping[str, int | str]) -> str:
+        """The path, relative to the data set, with forward slashes."""
+        return inside(self.pattern.format(**values), self.where)
 
 
-def check_numbers(path: Path, column: str, kind: Any) -> None:
-    """Raise DataError unless an arrow type is a number, a truth value, or a list of them."""
-    from pyarrow import types
-
-    inner = (
-        kind.value_type if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) else kind
-    )
-    if not (types.is_floating(inner) or types.is_integer(inner) or types.is_boolean(inner)):
-        raise DataError(f"{path}: column {column!r} has type {kind}, expected numbers")
+def inside(path: str, where: Path) -> str:
+    """`path`, or DataError naming `where` unless it is a plain relative path that stays inside its folder."""
+    parts = path.split("/")
+    if {"", ".", ".."} & set(parts) or "\\" in path or "\0" in path or PureWindowsPath(path).drive:
+        raise DataError(f"{where}: path {path!r}, expected one inside the data set")
+    return path
 
 
-def column_rows(path: Path, table: Any, column: str, size: int) -> Float32[np.ndarray, "n size"]:
-    """A column of numbers, or of lists of `size` numbers, as rows."""
-    from pyarrow import types
-
-    values = table[column].combine_chunks()
-    check_numbers(path, column, values.type)
-    if values.null_count:
-        row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(f"{path}: column {column!r} is empty in row {row}, expected {size} numbers")
-    if types.is_list(values.type) or types.is_large_list(values.type) or types.is_fixed_size_list(values.type):
-        flat = values.flatten()
-        sizes = np.asarray(values.value_lengths().to_numpy(zero_copy_only=False))
-    else:
-        flat, sizes = values, np.ones(len(values), dtype=np.int64)
-    if (sizes != size).any():
-        row = int(np.flatnonzero(sizes != size)[0])
-        raise DataError(
-            f"{path}: column {column!r} has {int(sizes[row])} numbers in row {row}, expected {size} as in info.json"
-        )
-    numbers = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32)
-    return numbers.reshape(len(values), size)
-
-
-def read_episodes(root: Path, cameras: tuple[str, ...], total: int) -> dict[str, np.ndarray]:
-    """The columns of `meta/episodes` that place an episode's rows and frames, ordered by episode."""
-    places = ["data/chunk_index", "data/file_index"]
-    for camera in cameras:
-        places += [f"videos/{camera}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
-    columns = ["episode_index", "length", *places]
-    folder = root / "meta" / "episodes"
-    files = sorted(folder.glob("chunk-*/file-*.parquet"))
-    if not files:
-        required(folder / "chunk-000" / "file-000.parquet", "table of episodes")
-    parts: dict[str, list[np.ndarray]] = {column: [] for column in columns}
-    for path in files:
-        table = read_table(path, columns)
-        for column in columns:
-            if table[column].null_count:
-                raise DataError(f"{path}: column {column!r} has empty rows, expected a number for every episode")
-            check_numbers(path, column, table[column].type)
-            parts[column].append(table[column].to_numpy())
-    joined = {column: np.concatenate(values) for column, values in parts.items()}
-    order = np.argsort(joined["episode_index"], kind="stable")
-    episodes = {column: values[order] for column, values in joined.items()}
-    found = len(np.unique(episodes["episode_index"]))
-    if len(order) != total or found != total or total < 1 or (episodes["length"] < 1).any():
-        raise DataError(
-            f"{folder}: {len(order)} rows of {found} episodes, expected info.json's total_episodes, {total}, each once "
-            f"with length >= 1"
-        )
-    return episodes
-
-
-def read_tasks(root: Path) -> dict[int, str]:
-    """Task text by task index."""
-    path = required(root / "meta" / "tasks.parquet", "table of tasks")
-    table = read_table(path)
-    texts = [name for name in table.column_names if name != "task_index"]
-    if "task_index" not in table.column_names or len(texts) != 1:
-        raise DataError(f"{path}: columns {', '.join(table.column_names)}, expected task_index and the text")
-    return {int(k): str(v) for k, v in zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True)}
+def finite(value: Any) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -83,6 +83,7 @@ def test_frames_are_found_by_time_also_when_the_file_is_shared_with_other_episod
     write_video(root / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4", levels, 10, (32, 48))
     table = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     edit_column(table, f"videos/{CAMERAS[0]}/from_timestamp", pa.array([0.0, 1.5]))
+    edit_column(table, f"videos/{CAMERAS[0]}/to_timestamp", pa.array([1.2, 2.4]))
     clip = LeRobotV3(root, cameras=["front"]).read_clips(np.array([1]), np.arange(9)[None])[CAMERAS[0]]
     assert (grey(clip)[0] - torch.tensor([level(0, 1, f) for f in range(9)])).abs().max() < 5
 
@@ -134,15 +135,27 @@ def test_each_damaged_table_is_named(robot, file):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"codebase_version": "v2.1"}, "codebase_version is 'v2.1', expected 'v3.0'"),
+        ({"codebase_version": "v1.6"}, "codebase_version is 'v1.6', expected 'v3.0', 'v2.1' or 'v2.0'"),
         ({"codebase_version": "drop"}, "codebase_version is None"),
         ({"fps": "ten"}, "fps is 'ten', expected int or float"),
         ({"fps": 0}, "fps is 0, expected a positive number"),
+        ({"fps": float("nan")}, "fps is nan, expected a positive number"),
+        ({"fps": 1e300}, "fps is 1e\\+300, expected a positive number"),
+        ({"fps": True}, "fps is True, expected int or float"),
+        ({"fps": 20}, "from_timestamp 0.000 to to_timestamp 1.200 s of episode 0, .* expected 0.600 s"),
+        ({"fps": 5}, "from_timestamp 0.000 to to_timestamp 1.200 s of episode 0, .* expected 2.400 s"),
         ({"features": "drop"}, "features is None, expected dict"),
         ({"features": {"action": 3}}, "feature 'action' is 3"),
         ({"features": {}}, "expected some of the video features \\(none\\)"),
         ({"data_path": "drop"}, "data_path is None, expected str"),
         ({"data_path": "data/{nothing}.parquet"}, "path pattern 'data/{nothing}.parquet', expected chunk_index"),
+        ({"data_path": "data/{chunk_index:999999999d}-{file_index}.parquet"}, "path pattern"),
+        ({"data_path": "data/{file_index.__class__}.parquet"}, "path pattern"),
+        ({"data_path": "data/{file_index!r}.parquet"}, "path pattern"),
+        ({"data_path": "data/{file_index"}, "path pattern"),
+        ({"data_path": "../robot/data/{chunk_index:03d}/{file_index:03d}"}, "path '../robot.*, expected one inside"),
+        ({"data_path": "/data/{chunk_index:03d}/{file_index:03d}"}, "path '/data.*, expected one inside"),
+        ({"video_path": "videos/{chunk_index:03d}-{file_index:03d}.mp4"}, "gives one file for two cameras"),
         ({"video_path": None}, "video_path is None, expected a path pattern"),
         ({"total_episodes": 3}, "2 rows of 2 episodes, expected info.json's total_episodes, 3"),
     ],
@@ -220,7 +233,7 @@ def test_a_video_with_too_few_frames_or_another_size_is_refused(robot):
     path = robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4"
     write_video(path, [50] * 15, 10, (32, 48))
     data = LeRobotV3(robot)
-    assert len(data.read_clips(np.array([0]), np.array([[11]]))) == 2
+    assert len(data.read_clips(np.array([0]), np.array([[11]]))) == 2, "what is there at its time is read"
     with pytest.raises(DataError, match=r"file-000.mp4: no frame at 1.500 s for frame 3 of episode 1, found 15 frames"):
         data.read_clips(np.array([1]), np.array([[2, 3]]))
     write_video(path, [50] * 21, 10, (32, 32))
@@ -254,7 +267,10 @@ def test_episodes_over_several_files(tmp_path):
     edit_column(second, "episode_index", pa.array([2]))
     for column in ("data/file_index", *(f"videos/{camera}/file_index" for camera in CAMERAS)):
         edit_column(second, column, pa.array([1]))
-    change_info(one, total_episodes=3)
+    edit_column(second, "dataset_from_index", pa.array([11]))
+    edit_column(second, "dataset_to_index", pa.array([18]))
+    edit_column(one / "data" / "chunk-000" / "file-001.parquet", "index", pa.array(np.arange(11, 18)))
+    change_info(one, total_episodes=3, total_frames=18)
     data = LeRobotV3(one)
     assert data.lengths().tolist() == [6, 5, 7]
     for i, episode in enumerate(expected):
@@ -277,30 +293,10 @@ def test_scalar_lists_and_doubles_are_read_too(robot):
         LeRobotV3(robot).episode(1)
 
 
-def test_a_name_that_is_neither_folder_nor_hub_id(tmp_path, monkeypatch):
-    for name in (str(tmp_path / "absent"), "absent", "./absent/robot"):
+def test_a_name_that_is_neither_folder_nor_hub_id(tmp_path):
+    for name in (str(tmp_path / "absent"), "absent", "./absent/robot", "a/b/c"):
         with pytest.raises(DataError, match="no such folder"):
             LeRobotV3(name)
-
-
-def test_a_hub_id_is_downloaded(tiny_robot, monkeypatch):
-    import huggingface_hub
-
-    asked = []
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, repo_type: asked.append((name, repo_type)) or str(tiny_robot)
-    )
-    data = LeRobotV3("someone/robot")
-    assert asked == [("someone/robot", "dataset")]
-    assert data.name == "someone/robot"
-    assert len(data) == 2
-
-    def refuse(name, repo_type):
-        raise huggingface_hub.errors.LocalEntryNotFoundError("offline\nand a long story")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(DataError, match=r"someone/robot: no such folder, and the Hub gives no .*\(offline\)$"):
-        LeRobotV3("someone/robot")
 
 
 def test_droid_franka(real_data):
