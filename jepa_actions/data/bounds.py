@@ -1,22 +1,28 @@
-"""Where raw actions may lie."""
+"""Where actions may lie, in raw units and in the model's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from jepa_actions.errors import CheckpointError, DataError
 
+if TYPE_CHECKING:
+    from jepa_actions.data.codec import ActionCodec
+
 
 @dataclass(frozen=True)
 class ActionBounds:
-    """Where raw actions may lie, in raw units: a box `low <= a <= high`, or a ball of `radius` around zero."""
+    """Where raw actions may lie, in raw units: a box `low <= a <= high`, or a ball of `radius` around zero.
+
+    Of a discrete dimension a box allows the classes between low and high; a ball is about the others alone.
+    """
 
     kind: Literal["box", "ball"]
     low: tuple[float, ...] | None = None
@@ -65,6 +71,46 @@ class ActionBounds:
             return cls("ball", radius=saved["radius"])
         check_keys("action bounds", saved, {"kind", "low", "high"})
         return cls(saved["kind"], low=tuple(saved["low"]), high=tuple(saved["high"]))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBounds:
+    """The action bounds in model space: the enclosing box `low`, `high`, and the exact projection."""
+
+    low: Float32[Tensor, "ba"]
+    high: Float32[Tensor, "ba"]
+    codec: ActionCodec
+
+    @classmethod
+    def of(cls, codec: ActionCodec) -> ModelBounds:
+        """Of a codec. A number of a one-hot reaches from 0 to 1; that of a class that is not allowed stays 0."""
+        scaling, bounds, affine = codec.scaling, codec.bounds, codec.scaling.affine
+        radius = np.full(len(codec.names), bounds.radius or 0.0)
+        edges = np.array([-radius, radius] if bounds.low is None else [bounds.low, bounds.high], dtype=np.float32)
+        inside = np.zeros_like(edges)
+        inside[:, affine] = edges[:, affine]
+        low, high = scaling.encode(torch.from_numpy(inside))
+        for d, start, count in scaling.hot:
+            least, most = (0.0, np.inf) if bounds.low is None else edges[:, d]
+            allowed = torch.tensor([least <= k <= most for k in range(count)])
+            high[start : start + count] = allowed.to(high)
+            low[start : start + count] = (allowed & (allowed.sum() == 1)).to(low)
+        return cls(low.repeat(codec.block), high.repeat(codec.block), codec)
+
+    def project(self, actions: Float[Tensor, "*n ba"]) -> Float[Tensor, "*n ba"]:
+        """The model actions whose raw actions are the nearest ones inside the bounds, each raw action of a block by
+        itself; discrete dimensions become the one-hot of their largest number that is allowed."""
+        codec, scaling = self.codec, self.codec.scaling
+        codec.check_model(actions)
+        rows = actions.unflatten(-1, (codec.block, scaling.width))
+        if codec.bounds.kind == "box":
+            low, high = (edge[: scaling.width].to(actions) for edge in (self.low, self.high))
+            return scaling.with_classes(rows.clamp(low, high), rows, high > 0).flatten(-2)
+        raw = scaling.decode(rows)
+        if not scaling.hot:
+            return scaling.encode(codec.bounds.project(raw)).flatten(-2)
+        raw[..., scaling.affine] = codec.bounds.project(raw[..., scaling.affine])
+        return scaling.encode(raw).flatten(-2)
 
 
 def check_keys(place: str, saved: Mapping[str, Any], expected: set[str]) -> None:

@@ -19,8 +19,8 @@ from jepa_actions.hub import resolve_folder
 from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.world_model import RolloutConfig, WorldModel, WorldModelConfig
 
-FORMAT_VERSION = 2
-# Fields of `WorldModelConfig` that a format version added, with the value that keeps what older models compute. A
+FORMAT_VERSION = 3
+# Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models compute. A
 # field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
 ADDED: dict[int, dict[str, Any]] = {
     2: {
@@ -36,6 +36,14 @@ ADDED: dict[int, dict[str, Any]] = {
         "model.dynamics.norm_eps": 1e-6,
         "model.pooler.normalise": False,
         "codec.rotation": "additive",
+    },
+    3: {
+        "codec.poses": [],
+        "codec.absolute": [],
+        "codec.proprio_columns": None,
+        "codec.lag": 0,
+        "codec.classes": [],
+        "codec.normalise": [],
     },
 }
 LIBRARY = "jepa_actions"

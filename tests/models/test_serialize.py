@@ -144,8 +144,8 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     [
-        (("format_version",), 3, "format_version 3 is newer than 2, which this release reads: upgrade"),
-        (("format_version",), "1", "format_version: expected a whole number from 1 to 2, found '1'"),
+        (("format_version",), 4, "format_version 4 is newer than 3, which this release reads: upgrade"),
+        (("format_version",), "1", "format_version: expected a whole number from 1 to 3, found '1'"),
         (("library",), "other", "not a jepa_actions model"),
         (("notes",), "", r"missing or unknown: \['notes'\]"),
         (("model", "encoder", "depht"), 3, r"model.encoder: unknown field 'depht' \(did you mean 'depth'\?\)"),
@@ -168,12 +168,12 @@ def test_a_config_that_is_not_what_it_should_be(folder, keys, value, text):
     refused(folder, "config.json", text)
 
 
-def rewind(folder: Path) -> None:
-    """Make the folder one of format 1, as it was written before the later fields were thought of."""
+def rewind(folder: Path, version: int = 1) -> None:
+    """Make the folder one of an older format, as it was written before the later fields were thought of."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    config["format_version"] = 1
-    for field in ADDED[2]:
+    config["format_version"] = version
+    for field in [field for later, fields in ADDED.items() if later > version for field in fields]:
         *parents, name = field.split(".")
         inner = config
         for parent in parents:
@@ -182,10 +182,11 @@ def rewind(folder: Path) -> None:
     path.write_text(json.dumps(config))
 
 
-def test_a_model_of_format_1_still_answers_the_same(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_model_of_an_older_format_still_answers_the_same(tmp_path, version):
     model = tiny_world(tiny_codec(block=2), **VARIANTS["memory"])
     model.save_pretrained(tmp_path)
-    rewind(tmp_path)
+    rewind(tmp_path, version)
     loaded = WorldModel.from_pretrained(tmp_path)
     assert loaded.config == model.config
     for one, two in zip(answers(model), answers(loaded), strict=True):
@@ -204,7 +205,7 @@ def test_a_field_that_came_later_is_no_part_of_format_1(folder):
     refused(folder, "config.json", "model.backbone: not part of format_version 1")
 
 
-def test_a_field_of_format_2_is_not_filled_in(folder):
+def test_a_field_of_todays_format_is_not_filled_in(folder):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     del config["model"]["backbone"]
