@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import local
 
 import numpy as np
 
@@ -35,9 +34,9 @@ class FrameCheck:
 
 
 def check_frames(
-    opened: Callable[[tuple[str, ...]], VideoDataset],
-    groups: Sequence[tuple[str, ...]],
+    dataset: VideoDataset,
     *,
+    one_camera: Callable[[str], VideoDataset] | None = None,
     file_of: Callable[[int, str], str] = lambda _i, _camera: "",
     skip: Collection[int] = (),
     threads: int = 1,
@@ -48,38 +47,41 @@ def check_frames(
     10 frames, two cameras that show the same.
 
     Args:
-        opened: a reader of some cameras; called once per thread and group, since readers keep their decoders.
-        groups: the cameras that are read together; one that fails does not hide the other groups.
+        dataset: any data set; several threads read it.
+        one_camera: the same data set with one camera only, to tell which of several does not decode.
         file_of: the video file of an episode and camera, for the reports.
         skip: episodes to leave out.
-        threads: of decoding.
+        threads: that read episodes side by side.
     """
     found = FrameCheck()
-    mine = local()
 
-    def work(task: tuple[tuple[str, ...], list[int]]) -> FrameCheck:
-        cameras, episodes = task
-        kept: dict[tuple[str, ...], VideoDataset] = mine.__dict__.setdefault("readers", {})
-        if cameras not in kept:
-            kept[cameras] = opened(cameras)
+    def work(episodes: list[int]) -> FrameCheck:
         part = FrameCheck()
         for i in episodes:
-            _one(part, kept[cameras], i, cameras, file_of)
+            if not _one(part, dataset, i, dataset.cameras, file_of) and one_camera is not None:
+                part.problems.pop()  # which of the cameras it is follows
+                for camera in dataset.cameras:
+                    _one(part, one_camera(camera), i, (camera,), file_of)
         return part
 
-    numbers = [i for i in range(len(opened(groups[0]))) if i not in skip]
+    numbers = [i for i in range(len(dataset)) if i not in skip]
     runs = [run.tolist() for run in np.array_split(numbers, max(1, min(len(numbers), 4 * threads))) if len(run)]
     with ThreadPoolExecutor(threads) as pool:  # a run is read in order, so that decoders go on where they stand
-        for part in pool.map(work, [(cameras, run) for cameras in groups for run in runs]):
+        for part in pool.map(work, runs):
             found.problems += part.problems
             found.digests |= part.digests
-    found.problems += _same_cameras(found, [camera for cameras in groups for camera in cameras], file_of)
+    found.problems += _same_cameras(found, dataset.cameras, file_of)
     return found
 
 
 def _one(
-    part: FrameCheck, dataset: VideoDataset, i: int, cameras: tuple[str, ...], file_of: Callable[[int, str], str]
-) -> None:
+    part: FrameCheck,
+    dataset: VideoDataset,
+    i: int,
+    cameras: tuple[str, ...],
+    file_of: Callable[[int, str], str],
+) -> bool:
+    """Decode one episode; whether it does decode."""
     length = int(dataset.lengths()[i])
     digests = {camera: hashlib.blake2b(digest_size=16) for camera in cameras}
     first: dict[str, np.ndarray] = {}
@@ -90,9 +92,9 @@ def _one(
             clips = dataset.read_clips(np.array([i]), numbers[None])
         except JepaActionsError as error:
             camera = cameras[0] if len(cameras) == 1 else ""
-            file = file_of(i, cameras[0]) if camera else ""
+            file = file_of(i, camera) if camera else ""
             part.problems.append(Problem(i, file, camera, f"episode {i}: {error}", True, "frames"))
-            return
+            return False
         for camera, images in clips.items():
             pixels = np.ascontiguousarray(images[0].permute(0, 2, 3, 1).numpy())
             digests[camera].update(repr(pixels.shape[1:]).encode())
@@ -105,9 +107,10 @@ def _one(
         if camera not in moving and length >= FROZEN:
             message = f"episode {i}: camera {camera} shows the same picture in all {length} frames"
             part.problems.append(Problem(i, file_of(i, camera), camera, message, False, "frames"))
+    return True
 
 
-def _same_cameras(found: FrameCheck, cameras: list[str], file_of: Callable[[int, str], str]) -> list[Problem]:
+def _same_cameras(found: FrameCheck, cameras: Sequence[str], file_of: Callable[[int, str], str]) -> list[Problem]:
     problems, seen = [], dict[tuple[int, str], str]()
     for (i, camera), digest in sorted(found.digests.items(), key=lambda item: (item[0][0], cameras.index(item[0][1]))):
         other = seen.setdefault((i, digest), camera)

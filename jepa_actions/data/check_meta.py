@@ -64,13 +64,17 @@ def split_faults(splits: Any, total: Any) -> Iterator[tuple[str, bool]]:
 
 
 def action_ranges(root: Path | None, dimensions: int) -> tuple[Bounds | None, Bounds | None]:
-    """Bounds that the data set declares for its actions (`low` and `high` in the feature's own `info`), and the
-    smallest and largest action that `meta/stats.json` tells; `None` where it does not."""
+    """Bounds that the data set declares for its actions (in the feature's own `info`: `low` and `high`, or `discrete`,
+    the number of values), and the smallest and largest action that `meta/stats.json` tells; `None` where it does
+    not."""
     if root is None:
         return None, None
     info, stats = _read(root / INFO), _read(root / STATS)
     feature = _inside(_inside(_inside(info, "features"), "action"), "info")
     action = _inside(stats, "action")
+    values = _numbers(np.atleast_1d(_inside(feature, "discrete")), dimensions) if isinstance(feature, dict) else None
+    if values is not None:
+        return (np.zeros(dimensions), values - 1), _pair(action, ("min", "max"), dimensions)
     return _pair(feature, ("low", "high"), dimensions), _pair(action, ("min", "max"), dimensions)
 
 

@@ -9,14 +9,14 @@ import pytest
 from lerobot_writer import write_video
 from made_dataset import MadeDataset, made_episode
 
-from jepa_actions.data import VideoFolder
+from jepa_actions.data.check import check
 from jepa_actions.data.check_duplicates import Digests, repeated, shared
 from jepa_actions.data.check_frames import FrameCheck, check_frames
 from jepa_actions.errors import DataError
 
 
 def frames_of(dataset: MadeDataset, threads: int = 1, **options: object) -> FrameCheck:
-    return check_frames(lambda _: dataset, [dataset.cameras], threads=threads, **options)  # type: ignore[arg-type]
+    return check_frames(dataset, threads=threads, **options)  # type: ignore[arg-type]
 
 
 def digests(dataset: MadeDataset) -> Digests:
@@ -50,6 +50,20 @@ def test_an_episode_that_does_not_decode_is_fatal_and_the_others_are_looked_at()
     assert frames_of(dataset, skip=[1]).problems == []
 
 
+def test_the_camera_that_does_not_decode_is_named():
+    class Broken(MadeDataset):
+        def read_clips(self, episodes: np.ndarray, frames: np.ndarray) -> dict[str, object]:
+            if episodes[0] == 1 and "wrist" in self.cameras:
+                raise DataError("wrist.mp4: damaged")
+            return super().read_clips(episodes, frames)
+
+    dataset = Broken([made_episode(k) for k in range(3)], cameras=("front", "wrist"))
+    assert [p.field for p in frames_of(dataset).problems] == [""]
+    single = lambda camera: Broken(dataset.episodes, cameras=(camera,))  # noqa: E731
+    found = frames_of(dataset, one_camera=single, file_of=lambda i, camera: f"{camera}/{i}.mp4")
+    assert [(p.episode, p.field, p.file) for p in found.problems] == [(1, "wrist", "wrist/1.mp4")]
+
+
 def test_a_damaged_video_whose_index_is_whole_is_found_by_decoding(tmp_path: Path):
     for k in range(2):
         write_video(tmp_path / f"{k}.mp4", [20 + 5 * j for j in range(20)], 10, (64, 64))
@@ -57,8 +71,7 @@ def test_a_damaged_video_whose_index_is_whole_is_found_by_decoding(tmp_path: Pat
     data = path.read_bytes()
     start, stop = data.index(b"mdat") + 4, data.index(b"moov") - 4  # the pictures; the index is behind them
     path.write_bytes(data[: (start + stop) // 2] + b"\xff" * (stop - (start + stop) // 2) + data[stop:])
-    folder = VideoFolder(tmp_path)
-    assert [p.episode for p in check_frames(lambda _: folder, [folder.cameras]).problems if p.fatal] == [1]
+    assert [(p.episode, p.file) for p in check(tmp_path) if p.fatal] == [(1, "1.mp4")]
 
 
 def test_a_camera_that_shows_one_picture_and_two_that_show_the_same_are_warnings():
