@@ -1,5 +1,5 @@
-"""Write a tiny, valid LeRobot v3.0 data set: several episodes per parquet and per video file, two cameras, known
-pictures.
+"""Write a tiny, valid LeRobot data set: v3.0, several episodes per parquet and per video file, or v2.1, a file
+each; two cameras, known pictures.
 
 Every frame is a flat colour that says which camera, episode and frame it is (`level`), so a test sees an error of one
 frame.
@@ -8,9 +8,10 @@ frame.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -59,10 +60,16 @@ def write_lerobot(
     rewards: bool = False,
     with_actions: bool = True,
     seed: int = 0,
+    version: str = "v3.0",
+    chunks_size: int = 1000,
+    extra: Mapping[str, tuple[np.ndarray, dict[str, object]]] | None = None,
+    texts: Sequence[str | None] = ("task 0", "task 1"),
 ) -> Path:
     """Write the data set and return `root`. Arrays are per episode, one row per frame: actions (T, 2), proprio (T, 3).
 
     By default actions and proprio are random, and the last action of an episode is 99, which no reader must return.
+    `extra` are further columns by name, `(rows, n)` over all episodes, and what their features say beside dtype and
+    shape. `version` "v2.1" writes one file per episode, `chunks_size` of them to a folder.
     """
     rng = np.random.default_rng(seed)
     lengths = list(lengths)
@@ -94,23 +101,78 @@ def write_lerobot(
     if rewards:
         columns["next.reward"] = pa.array(frame.astype(np.float32))
         features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
-    _write_table(root / "data" / "chunk-000" / "file-000.parquet", columns)
-    for c, camera in enumerate(cameras):
-        levels = [level(c, e, f) for e, f in zip(episode.tolist(), frame.tolist(), strict=True)]
-        write_video(root / "videos" / camera / "chunk-000" / "file-000.mp4", levels, fps, size)
-    _write_meta(root, lengths, fps, cameras, features)
+    for name, (rows, more) in (extra or {}).items():
+        columns[name] = rows_column(rows) if rows.dtype == np.float32 else pa.array(rows.tolist())
+        features[name] = {"dtype": str(rows.dtype), "shape": list(rows.shape[1:]) or [1], "names": None, **more}
+    info: dict[str, Any] = {
+        "codebase_version": version,
+        "robot_type": "test",
+        "total_episodes": len(lengths),
+        "total_frames": int(sum(lengths)),
+        "total_tasks": len(texts),
+        "chunks_size": chunks_size,
+        "fps": fps,
+        "features": features,
+    }
+    write = _write_v30 if version == "v3.0" else _write_v21
+    write(root, lengths, pa.table(columns), cameras, info, size, texts)
+    (root / "meta" / "info.json").write_text(json.dumps(info, indent=2))
     return root
 
 
-def _write_meta(
-    root: Path, lengths: list[int], fps: int, cameras: Sequence[str], features: dict[str, dict[str, object]]
+def _write_v21(
+    root: Path,
+    lengths: list[int],
+    table: pa.Table,
+    cameras: Sequence[str],
+    info: dict[str, Any],
+    size: tuple[int, int],
+    texts: Sequence[str | None],
 ) -> None:
+    info["data_path"] = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    info["video_path"] = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+    starts = np.cumsum(lengths) - lengths
+    for e, (start, length) in enumerate(zip(starts.tolist(), lengths, strict=True)):
+        chunk, name = f"chunk-{e // int(info['chunks_size']):03d}", f"episode_{e:06d}"
+        _write_table(root / "data" / chunk / f"{name}.parquet", table.slice(start, length))
+        for c, camera in enumerate(cameras):
+            levels = [level(c, e, f) for f in range(length)]
+            write_video(root / "videos" / chunk / camera / f"{name}.mp4", levels, int(info["fps"]), size)
+    meta = root / "meta"
+    meta.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = [
+        {"episode_index": e, "tasks": [texts[e % 2]], "length": length} for e, length in enumerate(lengths)
+    ]
+    (meta / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (meta / "tasks.jsonl").write_text(
+        "".join(json.dumps({"task_index": k, "task": text}) + "\n" for k, text in enumerate(texts))
+    )
+    stats = [{"episode_index": e, "stats": {}} for e in range(len(lengths))]
+    (meta / "episodes_stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stats))
+
+
+def _write_v30(
+    root: Path,
+    lengths: list[int],
+    rows: pa.Table,
+    cameras: Sequence[str],
+    info: dict[str, Any],
+    size: tuple[int, int],
+    texts: Sequence[str | None],
+) -> None:
+    info["data_path"] = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+    info["video_path"] = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    fps = int(info["fps"])
+    _write_table(root / "data" / "chunk-000" / "file-000.parquet", rows)
+    for c, camera in enumerate(cameras):
+        levels = [level(c, e, f) for e, length in enumerate(lengths) for f in range(length)]
+        write_video(root / "videos" / camera / "chunk-000" / "file-000.mp4", levels, fps, size)
     stops = np.cumsum(lengths)
     starts = stops - lengths
     zeros = pa.array(np.zeros(len(lengths), np.int64))
     table: dict[str, pa.Array] = {
         "episode_index": pa.array(np.arange(len(lengths))),
-        "tasks": pa.array([[f"task {e % 2}"] for e in range(len(lengths))]),
+        "tasks": pa.array([[texts[e % 2]] for e in range(len(lengths))], pa.list_(pa.string())),
         "length": pa.array(np.asarray(lengths, np.int64)),
         "data/chunk_index": zeros,
         "data/file_index": zeros,
@@ -123,19 +185,8 @@ def _write_meta(
         table[f"videos/{camera}/from_timestamp"] = pa.array(starts / fps)
         table[f"videos/{camera}/to_timestamp"] = pa.array(stops / fps)
     _write_table(root / "meta" / "episodes" / "chunk-000" / "file-000.parquet", table)
-    tasks = {"task_index": pa.array([0, 1]), "__index_level_0__": pa.array(["task 0", "task 1"])}
+    tasks = {"task_index": pa.array(np.arange(len(texts))), "__index_level_0__": pa.array(list(texts), pa.string())}
     _write_table(root / "meta" / "tasks.parquet", tasks)
-    info = {
-        "codebase_version": "v3.0",
-        "robot_type": "test",
-        "total_episodes": len(lengths),
-        "total_frames": int(sum(lengths)),
-        "fps": fps,
-        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-        "features": features,
-    }
-    (root / "meta" / "info.json").write_text(json.dumps(info, indent=2))
 
 
 def rows_column(rows: np.ndarray) -> pa.Array:
@@ -143,9 +194,9 @@ def rows_column(rows: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float32).ravel()), rows.shape[1])
 
 
-def _write_table(path: Path, columns: dict[str, pa.Array]) -> None:
+def _write_table(path: Path, columns: dict[str, pa.Array] | pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path)
 
 
 def edit_column(path: Path, column: str, values: pa.Array | None) -> None:
