@@ -11,6 +11,7 @@ from torch import Tensor
 from jepa_actions.data import Episode
 from jepa_actions.data.types import VideoDataset, check_clips
 from jepa_actions.data.view import Viewable, combined
+from jepa_actions.errors import DataError
 
 
 class MadeDataset(Viewable):
@@ -46,6 +47,8 @@ class MadeDataset(Viewable):
         return np.array([episode.length for episode in self.episodes], dtype=np.int64)
 
     def episode(self, i: int) -> Episode:
+        if not 0 <= i < len(self):
+            raise DataError(f"made: episode {i} asked for, expected 0 to {len(self) - 1}")
         return self.episodes[i]
 
     def read_clips(self, episodes: np.ndarray, frames: np.ndarray) -> dict[str, Tensor]:
