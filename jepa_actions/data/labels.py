@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,7 +40,7 @@ class WithLabels(DatasetView):
             )
         order = np.random.Generator(np.random.Philox(seed)).permutation(len(able))
         self.shown = tuple(sorted(int(able[k]) for k in order[:n]))
-        self._kept = {i: dataset.episode(i) for i in self.shown}
+        self._kept = {i: copy.deepcopy(dataset.episode(i)) for i in self.shown}  # a slice would keep the whole table
         self._text = [dataset.episode(i).text for i in range(len(dataset))]
         self._names = (dataset.action_names, dataset.proprio_names)
         self._source = dataset.fingerprint()
