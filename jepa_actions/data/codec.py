@@ -82,7 +82,7 @@ class ActionCodec:
             poses, angles = (*poses, Pose(self.angles, "euler", "euler")), ()
         width = len(self.names) - sum(pose.growth for pose in poses)
         made = Displacement(width, angles, self.absolute, poses)
-        classes = [k for k, place in made.places()[0].items() if self.classes and self.classes[place]]
+        classes = [k for k, place in made.places[0].items() if self.classes and self.classes[place]]
         return replace(made, absolute=tuple(sorted({*self.absolute, *classes})))
 
     def raw_actions(self, episode: Episode) -> Float32[np.ndarray, "t-1 a"] | None:

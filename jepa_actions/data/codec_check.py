@@ -67,7 +67,7 @@ def _check_classes(codec: ActionCodec) -> None:
             raise DataError(f"action codec: {name} {value}, expected one for each of {size} dimensions, or none")
     if any(k < 0 for k in codec.classes):
         raise DataError(f"action codec: classes {codec.classes}, expected 0 or the number of classes")
-    rotations = {place for at in codec.displacement.places()[1] for place in at}
+    rotations = {place for at in codec.displacement.places[1] for place in at}
     for d, count in enumerate(codec.classes):
         if count and d in rotations:
             raise DataError(f"action codec: {codec.names[d]} is discrete, expected no part of a rotation")

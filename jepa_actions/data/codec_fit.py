@@ -127,7 +127,7 @@ def _by_dimension(layout: Displacement, name: str, given: Mapping[int, T], defau
         raise DataError(
             f"action codec: {name} of columns {sorted(given)}, expected picked ones, 0 to {layout.width - 1}"
         )
-    column_at, pose_at = layout.places()
+    column_at, pose_at = layout.places
     out = [default] * layout.size
     for k, value in given.items():
         places = [column_at[k]] if k in column_at else []

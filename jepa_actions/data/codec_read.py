@@ -116,9 +116,9 @@ def _picked(codec: ActionCodec, values: np.ndarray, columns: list[int], place: s
 def _labels(codec: ActionCodec) -> tuple[str, ...]:
     """Names of the columns, for errors: those of the raw dimensions, and `rotation` where these are others."""
     names = ["rotation"] * codec.displacement.width
-    for k, place in codec.displacement.places()[0].items():
+    for k, place in codec.displacement.places[0].items():
         names[k] = codec.names[place]
-    for pose, at in zip(codec.displacement.poses, codec.displacement.places()[1], strict=True):
+    for pose, at in zip(codec.displacement.poses, codec.displacement.places[1], strict=True):
         if pose.form == pose.change:
             for k, place in zip(pose.rotation, at, strict=True):
                 names[k] = codec.names[place]
@@ -129,7 +129,7 @@ def _check_classes(codec: ActionCodec, rows: np.ndarray, numbers: np.ndarray, pl
     """Raise DataError naming the row and the dimension of a number that is none of its classes."""
     if not any(codec.classes):
         return
-    for k, d in codec.displacement.places()[0].items():
+    for k, d in codec.displacement.places[0].items():
         count = codec.classes[d]
         bad = not_a_class(torch.from_numpy(rows[:, k]), count).numpy() if count else np.zeros(0, dtype=bool)
         if bad.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -127,6 +128,7 @@ class Displacement:
                 f"action codec: columns {twice} belong to a pose and to another pose, to angles or to absolute columns"
             )
 
+    @cached_property
     def places(self) -> tuple[dict[int, int], list[list[int]]]:
         """Where the columns that are no rotation stand in the raw action, and where each pose's rotation does."""
         owner = {k: i for i, pose in enumerate(self.poses) for k in pose.rotation}
@@ -154,7 +156,7 @@ class Displacement:
 
     def names(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Names of a raw action's numbers, from those of the columns."""
-        column_at, pose_at = self.places()
+        column_at, pose_at = self.places
         out = [""] * self.size
         for k, place in column_at.items():
             out[place] = columns[k]
@@ -174,10 +176,14 @@ class Displacement:
 
     def between(self, start: Float[Tensor, "*n w"], end: Float[Tensor, "*n w"]) -> Float[Tensor, "*n a"]:
         """The raw action that leads from `start` to `end`."""
-        column_at, pose_at = self.places()
         change, aside, angles = end - start, list(self.absolute), list(self.angles)
-        change[..., aside] = end[..., aside].expand_as(change[..., aside])
-        change[..., angles] = wrapped(change[..., angles])
+        if aside:
+            change[..., aside] = end[..., aside].expand_as(change[..., aside])
+        if angles:
+            change[..., angles] = wrapped(change[..., angles])
+        if not self.poses:
+            return change
+        column_at, pose_at = self.places
         out = change.new_zeros(*change.shape[:-1], self.size)
         for pose, at in zip(self.poses, pose_at, strict=True):
             before, after = (to_matrix(x[..., list(pose.rotation)], pose.form) for x in (start, end))
@@ -190,12 +196,12 @@ class Displacement:
 
     def after(self, start: Float[Tensor, "*n w"], raw: Float[Tensor, "*n a"]) -> Float[Tensor, "*n w"]:
         """Where a raw action leads from `start`; a quaternion keeps the sign that is nearest to the one before."""
-        column_at, pose_at = self.places()
-        raw = raw.expand(*torch.broadcast_shapes(start.shape[:-1], raw.shape[:-1]), -1)
-        change = raw.new_zeros(*raw.shape[:-1], self.width)
-        change[..., list(column_at)] = raw[..., list(column_at.values())]
-        aside, angles, turned = list(self.absolute), list(self.angles), []
-        absolute = change[..., aside]
+        column_at, pose_at = self.places
+        change, aside, angles, turned = raw, list(self.absolute), list(self.angles), []
+        if self.poses:
+            raw = raw.expand(*torch.broadcast_shapes(start.shape[:-1], raw.shape[:-1]), -1)
+            change = raw.new_zeros(*raw.shape[:-1], self.width)
+            change[..., list(column_at)] = raw[..., list(column_at.values())]
         for pose, at in zip(self.poses, pose_at, strict=True):
             before, turn = to_matrix(start[..., list(pose.rotation)], pose.form), to_matrix(raw[..., at], pose.change)
             rotation = from_matrix(turn @ before if pose.frame == "base" else before @ turn, pose.form)
@@ -206,8 +212,10 @@ class Displacement:
             if pose.frame == "tool" and pose.position is not None:
                 change[..., list(pose.position)] = (before @ change[..., list(pose.position), None])[..., 0]
         row = start + change
-        row[..., aside] = absolute
-        row[..., angles] = wrapped(row[..., angles])
+        if aside:
+            row[..., aside] = change[..., aside].expand_as(row[..., aside])
+        if angles:
+            row[..., angles] = wrapped(row[..., angles])
         for pose, rotation in zip(self.poses, turned, strict=True):
             row[..., list(pose.rotation)] = rotation
         return row

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from jepa_actions.data import ActionCodec
 from jepa_actions.errors import ConfigError
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
-from jepa_actions.nn import Categorical, Distribution, Gaussian
+from jepa_actions.nn import Categorical, Distribution, Gaussian, Mixed, OneHots
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,24 @@ class InverseConfig:
 class InverseHead(nn.Module):
     """q(a_t | z_t, z_{t+k}, k): the first action of a way from one state to another.
 
+    Discrete dimensions of the codec are choices among their classes (`nn.OneHots`), whatever the distribution of the
+    others; both together are an `nn.Mixed`.
+
     Args:
         config: form and size.
         latents, dim: N and D of a state.
-        codec: gives the width of a model action, its bounds (categorical) and what "no motion" is (motion).
+        codec: gives the width of a model action, its one-hots, its bounds (categorical) and what "no motion" is
+            (motion).
         grid, cameras: how patch latents lie in the picture; motion only.
 
     Raises:
-        ConfigError: if motion is asked for latents that are not the patches of the grid.
+        ConfigError: if motion is asked for latents that are not the patches of the grid, or for discrete actions.
     """
 
     centres: Tensor
     rest: Tensor
+    rest_at: Tensor
+    hot_at: Tensor
 
     def __init__(
         self,
@@ -61,7 +67,18 @@ class InverseHead(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.action_dim = config, codec.action_dim
+        self.classes = tuple(count for _, count in codec.discrete)
+        hot = [place for start, count in codec.discrete for place in range(start, start + count)]
+        rest = [place for place in range(codec.action_dim) if place not in set(hot)]
+        self.register_buffer("hot_at", torch.tensor(hot, dtype=torch.int64), persistent=False)
+        self.register_buffer("rest_at", torch.tensor(rest, dtype=torch.int64), persistent=False)
         if config.kind == "motion":
+            if self.classes:
+                names = ", ".join(name for name, k in zip(codec.names, codec.scaling.classes, strict=True) if k)
+                raise ConfigError(
+                    f"inverse.kind motion: found discrete actions ({names}), expected numbers: exchanging the frames "
+                    "negates its answer, and a class has no negative (kind mlp takes both)"
+                )
             if latents != grid[0] * grid[1] * cameras:
                 raise ConfigError(
                     f"inverse.kind motion needs all patches as latents (pooler.kind patches): expected "
@@ -69,16 +86,16 @@ class InverseHead(nn.Module):
                 )
             self.trunk: nn.Module = MotionTrunk(config.motion, dim, self.action_dim, grid, cameras)
             self.log_std = nn.Parameter(torch.zeros(self.action_dim))
-            rest = codec.encode(torch.zeros(codec.block, len(codec.names)))
-            self.register_buffer("rest", rest if config.motion.antisymmetric else torch.zeros_like(rest))
+            still = codec.encode(codec.still())
+            self.register_buffer("rest", still if config.motion.antisymmetric else torch.zeros_like(still))
             return
+        width = len(rest) * (config.bins if config.distribution == "categorical" else 2)
         if config.distribution == "categorical":
             bounds = codec.model_bounds
             unit = torch.linspace(0, 1, config.bins)
-            self.register_buffer("centres", bounds.low[:, None] + (bounds.high - bounds.low)[:, None] * unit)
-            self.trunk = PairMlp(config, latents * dim, self.action_dim * config.bins)
-        else:
-            self.trunk = PairMlp(config, latents * dim, 2 * self.action_dim)
+            low, high = bounds.low[rest], bounds.high[rest]
+            self.register_buffer("centres", low[:, None] + (high - low)[:, None] * unit)
+        self.trunk = PairMlp(config, latents * dim, width + len(hot))
 
     def forward(
         self, z: Float[Tensor, "b n d"], z_later: Float[Tensor, "b n d"], gap: Int[Tensor, "b"]
@@ -93,8 +110,15 @@ class InverseHead(nn.Module):
             mean = self.rest + self.trunk(z, z_later)
             return Gaussian(torch.cat([mean, self.log_std.expand_as(mean)], dim=-1))
         out = self.trunk(z, z_later, gap)
+        if not self.classes:
+            return self._numbers(out)
+        numbers, logits = out.split([out.shape[-1] - len(self.hot_at), len(self.hot_at)], dim=-1)
+        hot = OneHots(logits, self.classes)
+        return Mixed(self._numbers(numbers), hot, self.rest_at, self.hot_at) if len(self.rest_at) else hot
+
+    def _numbers(self, out: Float[Tensor, "b o"]) -> Distribution:
         if self.config.distribution == "categorical":
-            return Categorical(out.unflatten(-1, (self.action_dim, self.config.bins)), self.centres)
+            return Categorical(out.unflatten(-1, (len(self.rest_at), self.config.bins)), self.centres)
         return Gaussian(out)
 
 

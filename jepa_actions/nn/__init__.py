@@ -2,7 +2,7 @@
 
 from jepa_actions.nn.attention import AttentionBackend, attention, check_backend, set_attention_backend
 from jepa_actions.nn.block_causal import BlockCausal
-from jepa_actions.nn.distributions import Categorical, Distribution, Gaussian
+from jepa_actions.nn.distributions import Categorical, Distribution, Gaussian, Mixed, OneHots
 from jepa_actions.nn.gather import gather_rows
 from jepa_actions.nn.packed import packed_attention
 from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positions
@@ -26,7 +26,9 @@ __all__ = [
     "Categorical",
     "Distribution",
     "Gaussian",
+    "Mixed",
     "Mlp",
+    "OneHots",
     "PatchReadout",
     "Rotary",
     "SelfAttention",

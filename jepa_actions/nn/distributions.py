@@ -1,10 +1,11 @@
 """Output distributions behind one small interface: mean, std, sample, log_prob and a training loss per row."""
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,3 +99,90 @@ class Categorical:
     def _centre(self, ids: Tensor) -> Tensor:
         centres = self.centres.expand(*ids.shape, -1)
         return centres.gather(-1, ids[..., None])[..., 0]
+
+
+class OneHots:
+    """Choices among classes, each a one-hot in the value: logits of all of them side by side, `(..., sum of classes)`.
+
+    Unlike `Categorical`, whose bins are places on an axis, classes have no order: the mean is their probabilities.
+    """
+
+    def __init__(self, logits: Float[Tensor, "*b h"], classes: Sequence[int]) -> None:
+        self.classes = tuple(classes)
+        self.log_probs = torch.cat([part.log_softmax(-1) for part in logits.split(self.classes, dim=-1)], dim=-1)
+
+    @property
+    def mean(self) -> Float[Tensor, "*b h"]:
+        """The probability of every class."""
+        return self.log_probs.exp()
+
+    @property
+    def std(self) -> Float[Tensor, "*b h"]:
+        return (self.mean * (1 - self.mean)).clamp_min(0).sqrt()
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*b h"]:
+        """One class of each choice, as a one-hot."""
+        parts = []
+        for probs in self.mean.split(self.classes, dim=-1):
+            ids = torch.multinomial(probs.reshape(-1, probs.shape[-1]), 1, generator=generator)
+            parts.append(F.one_hot(ids[..., 0].reshape(probs.shape[:-1]), probs.shape[-1]).to(probs))
+        return torch.cat(parts, dim=-1)
+
+    def log_prob(self, value: Float[Tensor, "*b h"]) -> Float[Tensor, "*b"]:
+        """Log probability of the classes of one-hot values."""
+        return (value * self.log_probs).sum(-1)
+
+    def loss(self, value: Float[Tensor, "*b h"]) -> Float[Tensor, "*b"]:
+        """Cross entropy, mean over the choices."""
+        return -self.log_prob(value) / len(self.classes)
+
+    def correct(self, value: Float[Tensor, "*b h"]) -> Bool[Tensor, "*b c"]:
+        """Whether the most probable class of each choice is the value's."""
+        pairs = zip(self.log_probs.split(self.classes, -1), value.split(self.classes, -1), strict=True)
+        return torch.stack([guess.argmax(-1) == true.argmax(-1) for guess, true in pairs], dim=-1)
+
+
+class Mixed:
+    """Numbers and classes in one value, independent of each other given the input.
+
+    Args:
+        rest: of the entries of the value that are numbers.
+        hot: of the one-hots.
+        rest_at, hot_at: which entries of the value these are, in their order.
+    """
+
+    def __init__(
+        self, rest: Distribution, hot: OneHots, rest_at: Int64[Tensor, "r"], hot_at: Int64[Tensor, "h"]
+    ) -> None:
+        self.rest, self.hot, self.rest_at, self.hot_at = rest, hot, rest_at, hot_at
+
+    @property
+    def mean(self) -> Float[Tensor, "*b a"]:
+        """Means of the numbers, probabilities of the classes."""
+        return self._joined(self.rest.mean, self.hot.mean)
+
+    @property
+    def std(self) -> Float[Tensor, "*b a"]:
+        return self._joined(self.rest.std, self.hot.std)
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*b a"]:
+        return self._joined(self.rest.sample(generator), self.hot.sample(generator))
+
+    def log_prob(self, value: Float[Tensor, "*b a"]) -> Float[Tensor, "*b"]:
+        """Log density (for bins, log probability) of the numbers plus log probability of the classes."""
+        return self.rest.log_prob(value[..., self.rest_at]) + self.hot.log_prob(value[..., self.hot_at])
+
+    def loss(self, value: Float[Tensor, "*b a"]) -> Float[Tensor, "*b"]:
+        """Both losses, weighted by how many numbers and how many choices there are."""
+        numbers, choices = len(self.rest_at), len(self.hot.classes)
+        rest, hot = self.rest.loss(value[..., self.rest_at]), self.hot.loss(value[..., self.hot_at])
+        return (numbers * rest + choices * hot) / (numbers + choices)
+
+    def correct(self, value: Float[Tensor, "*b a"]) -> Bool[Tensor, "*b c"]:
+        """Whether the most probable class of each choice is the value's."""
+        return self.hot.correct(value[..., self.hot_at])
+
+    def _joined(self, rest: Tensor, hot: Tensor) -> Tensor:
+        out = rest.new_empty(*rest.shape[:-1], len(self.rest_at) + len(self.hot_at))
+        out[..., self.rest_at], out[..., self.hot_at] = rest, hot.to(rest)
+        return out

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jepa_actions.models import WorldModel
+from jepa_actions.nn import Distribution, Mixed, OneHots
 from jepa_actions.objectives.views import Views, masked_mean
 
 
@@ -32,7 +33,8 @@ class Inverse:
         self.config = config
 
     def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss over k = 1 and one larger k; logs each loss and the batch R2 of the k = 1 mean."""
+        """Loss over k = 1 and one larger k; logs each loss, the batch R2 of the k = 1 mean (where all dimensions are
+        discrete there is none) and the share of the discrete dimensions' classes that it finds."""
         head, actions, mask = model.inverse, views.batch.actions, views.step_mask()
         assert head is not None
         assert actions is not None
@@ -53,10 +55,23 @@ class Inverse:
             losses.append(loss)
             if k == 1:
                 logs["k1"] = loss.detach()
-                logs["r2"] = _r2(q.mean.detach(), action.flatten(0, 1), known.flatten())
+                logs |= _scores(q, action.flatten(0, 1), known.flatten())
             else:
                 logs["later"] = loss.detach()
         return torch.stack(losses).mean(), logs
+
+
+@torch.no_grad()
+def _scores(q: Distribution, action: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """R2 of what is a number, and accuracy of what is a class."""
+    scores = {}
+    if isinstance(q, (OneHots, Mixed)):
+        scores["accuracy"] = masked_mean(q.correct(action).float().mean(-1), known)
+    if isinstance(q, Mixed):
+        scores["r2"] = _r2(q.rest.mean, action[..., q.rest_at], known)
+    elif not isinstance(q, OneHots):
+        scores["r2"] = _r2(q.mean, action, known)
+    return scores
 
 
 def _r2(predicted: Tensor, action: Tensor, known: Tensor) -> Tensor:

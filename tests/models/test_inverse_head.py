@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from tiny_world import tiny_batch, tiny_codec, tiny_world
 
+from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import InverseConfig, InverseHead, MotionConfig, PoolerConfig
-from jepa_actions.nn import Categorical, Gaussian
+from jepa_actions.nn import Categorical, Gaussian, Mixed, OneHots
 
 MOTION = InverseConfig(kind="motion", motion=MotionConfig(radius=1, pool=(2, 2), match_dim=16, hidden=16, scene=4))
 HEADS = {
@@ -102,3 +104,66 @@ def test_motion_cells_must_fit_the_grid():
             inverse=InverseConfig(kind="motion", motion=MotionConfig(pool=(5, 1))),
             pooler=PoolerConfig(kind="patches", dim=24),
         )
+
+
+def mixed_codec(classes=(0, 3), block=2):
+    names = tuple(f"a{k}" for k in range(len(classes)))
+    high = tuple(float(k - 1) if k else 2.0 for k in classes)
+    low = tuple(0.0 if k else -2.0 for k in classes)
+    ones = np.ones(len(classes), np.float32)
+    return ActionCodec(names, block, 0 * ones, ones, ActionBounds("box", low=low, high=high), classes=classes)
+
+
+@pytest.mark.parametrize(("distribution", "numbers"), [("gaussian", Gaussian), ("categorical", Categorical)])
+def test_a_mixed_codec_has_numbers_and_classes(distribution, numbers):
+    codec = mixed_codec()
+    config = InverseConfig(width=24, distribution=distribution, bins=5)
+    model = tiny_world(codec, inverse=config)
+    q = model.inverse(*pair(model))
+    assert isinstance(q, Mixed)
+    assert isinstance(q.rest, numbers)
+    assert q.mean.shape == (3, codec.action_dim) == (3, 8)
+    torch.testing.assert_close(q.mean[:, 1:4].sum(-1), torch.ones(3))
+    sample = q.sample(torch.Generator().manual_seed(0))
+    assert torch.equal(codec.encode(codec.decode(sample))[:, [1, 2, 3, 5, 6, 7]], sample[:, [1, 2, 3, 5, 6, 7]])
+    q.loss(codec.encode(torch.zeros(3, 2, 2))).mean().backward()
+    assert not [name for name, p in model.inverse.named_parameters() if p.grad is None]
+    discrete = tiny_world(mixed_codec((4, 2)), inverse=config)
+    assert isinstance(discrete.inverse(*pair(discrete)), OneHots)
+
+
+def test_a_mixed_head_learns_and_beats_the_majority_class():
+    """The change of z tells dx and, by its sign, one of three classes of which one is chosen in half of the steps."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    codec = mixed_codec(block=1)
+    head = InverseHead(InverseConfig(width=48), latents=1, dim=8, codec=codec)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    ways = torch.randn(4, 8, generator=generator)
+
+    def draw(count):
+        dx = torch.randn(count, generator=generator)
+        label = torch.multinomial(torch.tensor([0.5, 0.25, 0.25]), count, True, generator=generator)
+        before = torch.randn(count, 1, 8, generator=generator)
+        change = torch.stack([dx, *(label == k for k in range(3))], dim=-1).float() @ ways
+        action = codec.encode(torch.stack([dx, label.float()], dim=-1)[:, None])
+        return before, before + 0.05 * change[:, None], torch.ones(count, dtype=torch.int64), action
+
+    for _ in range(150):
+        *states, action = draw(128)
+        optimizer.zero_grad()
+        head(*states).loss(action).mean().backward()
+        optimizer.step()
+    *states, action = draw(2000)
+    with torch.no_grad():
+        q = head(*states)
+    assert float(q.correct(action).float().mean()) > 0.9, "the majority class alone gives 0.5"
+    error = (q.mean[:, 0] - action[:, 0]).square().mean() / action[:, 0].var()
+    assert float(error) < 0.2
+    raw = codec.decode(q.mean)
+    assert float((raw[:, 0, 1] == codec.decode(action)[:, 0, 1]).float().mean()) > 0.9
+
+
+def test_motion_refuses_classes():
+    with pytest.raises(ConfigError, match=r"kind motion: found discrete actions \(a1\), expected numbers"):
+        tiny_world(mixed_codec(), **HEADS["motion"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributions as td
 
-from jepa_actions.nn import Categorical, Gaussian
+from jepa_actions.nn import Categorical, Gaussian, Mixed, OneHots
 
 
 def gaussian(seed: int = 0, rows: int = 5) -> Gaussian:
@@ -83,9 +83,55 @@ def test_categorical_samples_are_centres_in_proportion():
         assert float((sample == centre).float().mean()) == pytest.approx(share, abs=0.02)
 
 
-@pytest.mark.parametrize("make", [gaussian, categorical])
+def one_hots(rows: int = 5) -> OneHots:
+    return OneHots(torch.randn(rows, 7, generator=torch.Generator().manual_seed(2)), (4, 3))
+
+
+def mixed(rows: int = 5) -> Mixed:
+    return Mixed(gaussian(rows=rows), one_hots(rows), torch.tensor([0, 5, 9]), torch.tensor([1, 2, 3, 4, 6, 7, 8]))
+
+
+@pytest.mark.parametrize("make", [gaussian, categorical, one_hots, mixed])
 def test_the_generator_decides_the_sample(make):
     q = make(rows=50)
     one, two, other = (q.sample(torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_classes_are_scored_as_torchs_and_their_mean_is_their_probability():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(2))
+    q, ids = one_hots(), torch.tensor([[0, 2], [3, 1], [1, 1], [2, 0], [3, 2]])
+    value = torch.cat([torch.eye(4)[ids[:, 0]], torch.eye(3)[ids[:, 1]]], dim=-1)
+    parts = [td.Categorical(logits=logits[:, :4]), td.Categorical(logits=logits[:, 4:])]
+    expected = sum(part.log_prob(ids[:, k]) for k, part in enumerate(parts))
+    torch.testing.assert_close(q.log_prob(value), expected)
+    torch.testing.assert_close(q.loss(value), -expected / 2)
+    torch.testing.assert_close(q.mean, torch.cat([part.probs for part in parts], dim=-1))
+    torch.testing.assert_close(q.std**2, q.mean * (1 - q.mean))
+    best = torch.stack([part.probs.argmax(-1) for part in parts], dim=-1)
+    assert torch.equal(q.correct(value), best == ids)
+
+
+def test_sampled_classes_are_one_hots_in_proportion():
+    logits = torch.tensor([[0.6, 0.4, 0.1, 0.9]]).log().expand(20000, 4)
+    sample = OneHots(logits, (2, 2)).sample(torch.Generator().manual_seed(0))
+    assert torch.equal(sample[:, 0] + sample[:, 1], torch.ones(20000))
+    assert torch.equal(sample[:, 2] + sample[:, 3], torch.ones(20000))
+    torch.testing.assert_close(sample.mean(0), torch.tensor([0.6, 0.4, 0.1, 0.9]), atol=0.02, rtol=0)
+    assert abs(float(torch.corrcoef(sample[:, [0, 2]].T)[0, 1])) < 0.03, "choices are independent"
+
+
+def test_numbers_and_classes_in_one_value():
+    q, numbers, hot = mixed(), gaussian(), one_hots()
+    value = torch.randn(5, 10, generator=torch.Generator().manual_seed(4))
+    value[:, q.hot_at] = hot.sample(torch.Generator().manual_seed(5))
+    torch.testing.assert_close(q.mean[:, [0, 5, 9]], numbers.mean)
+    torch.testing.assert_close(q.mean[:, q.hot_at], hot.mean)
+    torch.testing.assert_close(q.std[:, q.hot_at], hot.std)
+    one, other = value[:, [0, 5, 9]], value[:, q.hot_at]
+    torch.testing.assert_close(q.log_prob(value), numbers.log_prob(one) + hot.log_prob(other))
+    torch.testing.assert_close(q.loss(value), (3 * numbers.loss(one) + 2 * hot.loss(other)) / 5)
+    assert torch.equal(q.correct(value), hot.correct(other))
+    sample = q.sample(torch.Generator().manual_seed(0))[:, q.hot_at]
+    assert ((sample == 0) | (sample == 1)).all()
