@@ -38,14 +38,15 @@ DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 class Columnist:
     """Turns labels into columns, the same for every episode of a data set.
 
-    `discrete` holds the number of values of every action dimension where actions are whole numbers, `extra` the
-    features of further columns. `features` grows with what episodes bring. Raises DataError or ShapeError naming the
-    episode for labels that differ in kind or width from those of earlier episodes.
+    `discrete` holds the number of values of every action dimension where actions are whole numbers, `bounds` the lowest
+    and highest of others, `extra` the features of further columns. `features` grows with what episodes bring. Raises
+    DataError or ShapeError naming the episode for labels that differ in kind or width from those of earlier episodes.
     """
 
     action_names: Sequence[str] | None = None
     proprio_names: Sequence[str] | None = None
     discrete: Sequence[int] | None = None
+    bounds: tuple[Sequence[float], Sequence[float]] | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     features: dict[str, Feature] = field(default_factory=dict)
 
@@ -125,6 +126,8 @@ class Columnist:
                     f"{place}: actions of {labels.actions.shape[1]} numbers, expected {len(self.discrete)} whole ones"
                 )
             info["discrete"] = list(self.discrete) if len(self.discrete) > 1 else self.discrete[0]
+        elif self.bounds is not None and kind == Provenance.TRUE:
+            info["low"], info["high"] = ([float(value) for value in side] for side in self.bounds)
         return info or None
 
     def _inferred(self, kind: Provenance, model: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jepa_actions.data.lerobot_meta import read_info, read_json
 from jepa_actions.data.lerobot_parts import Version
 from jepa_actions.data.lerobot_writer import LeRobotWriter
 from jepa_actions.data.types import VideoDataset
@@ -30,16 +32,19 @@ def copy_dataset(
 ) -> None:
     """Write any data set as a LeRobot one. Frames are encoded anew, `at_once` of them in memory.
 
-    Everything an `Episode` holds is kept, provenance included; columns that it does not hold are not.
+    Everything an `Episode` holds is kept, provenance included; columns that it does not hold are not. Of a LeRobot data
+    set also robot type, and how many values discrete actions have or between which bounds others lie.
     """
+    said = _said(dataset)
     writer = LeRobotWriter(
         root,
         fps=dataset.fps,
         cameras={camera: dataset.image_size(camera) for camera in dataset.cameras},
         action_names=dataset.action_names,
         proprio_names=dataset.proprio_names,
-        discrete=discrete,
-        robot_type=robot_type,
+        discrete=said["discrete"] if discrete is None else discrete,
+        action_bounds=said["bounds"],
+        robot_type=said["robot_type"] if robot_type is None else robot_type,
         version=version,
         codec=codec,
         gop=gop,
@@ -61,3 +66,26 @@ def copy_dataset(
     except BaseException:
         writer.abandon()  # half a copy would pass for a whole one
         raise
+
+
+def _said(dataset: VideoDataset) -> dict[str, Any]:
+    """What the `meta/info.json` of a LeRobot data set says beside what every data set does; all `None` for others, and
+    for views, which may have changed the actions."""
+    said: dict[str, Any] = {"robot_type": None, "discrete": None, "bounds": None}
+    root = getattr(dataset, "root", None)
+    if not isinstance(root, Path) or not (root / "meta" / "info.json").is_file() or hasattr(dataset, "dataset"):
+        return said
+    robot = read_json(root / "meta" / "info.json").get("robot_type")
+    said["robot_type"] = robot if isinstance(robot, str) else None
+    info = read_info(root)
+    names = info.names("action") if "action" in info.features else None
+    if names is None or dataset.action_names != names:
+        return said
+    width = len(names)
+    values = np.atleast_1d(info.note("action", "discrete"))
+    if values.dtype.kind == "i" and values.shape == (width,) and values.min() > 0:
+        said["discrete"] = values.tolist()
+    low, high = (np.atleast_1d(info.note("action", key)) for key in ("low", "high"))
+    if all(side.dtype.kind in "if" and side.shape == (width,) for side in (low, high)):
+        said["bounds"] = (low.tolist(), high.tolist())
+    return said

@@ -51,6 +51,7 @@ class LeRobotWriter:
         cameras: (H, W) by name; `observation.images.` is put before a name without it.
         action_names, proprio_names: of the dimensions; numbered where not given.
         discrete: the number of values of every action dimension, where actions are whole numbers.
+        action_bounds: lowest and highest of every dimension that an action may have, kept in `meta/info.json`.
         robot_type: kept in `meta/info.json`.
         version: "v3.0" (many episodes to a file) or "v2.1" (a file for each).
         codec, gop, crf: of the video; every `gop`-th frame is a key frame; a smaller `crf` is finer (default 18 for
@@ -71,6 +72,7 @@ class LeRobotWriter:
         action_names: Sequence[str] | None = None,
         proprio_names: Sequence[str] | None = None,
         discrete: Sequence[int] | None = None,
+        action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
         robot_type: str | None = None,
         version: Version = "v3.0",
         codec: Codec = "h264",
@@ -91,7 +93,7 @@ class LeRobotWriter:
         self.settings = Settings(
             float(fps), sizes, robot_type, version, codec, gop, crf, data_mb, video_mb, chunk_files
         )
-        self.columnist = Columnist(action_names, proprio_names, discrete, features or {})
+        self.columnist = Columnist(action_names, proprio_names, discrete, action_bounds, features or {})
         parts.write_settings(self.root, self.settings)
         self._finished: dict[int, Part] = {}
         self._open: set[int] = set()

@@ -97,6 +97,7 @@ def record(
         action_names=scene.actions.names,
         proprio_names=scene.observations.names,
         discrete=scene.actions.discrete,
+        action_bounds=scene.actions.bounds,
         robot_type=place if robot_type is None else robot_type,
         version=version,
         codec=codec,

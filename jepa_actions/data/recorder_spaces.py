@@ -21,11 +21,13 @@ Policy = Callable[[Any, np.random.Generator], Any]  # (observation, its own rand
 
 @dataclass(frozen=True)
 class Actions:
-    """How actions of a space are written: names of the dimensions and, for whole numbers, how many values each has."""
+    """How actions of a space are written: names of the dimensions; how many values each has, for whole numbers; lowest
+    and highest, where a Box has them."""
 
     space: Space[Any]
     names: tuple[str, ...]
     discrete: tuple[int, ...] | None
+    bounds: tuple[list[float], list[float]] | None = None
 
     @classmethod
     def of(cls, space: Space[Any], place: str) -> Actions:
@@ -33,7 +35,9 @@ class Actions:
         from gymnasium import spaces
 
         if isinstance(space, spaces.Box):
-            return cls(space, _numbered("action", int(np.prod(space.shape))), None)
+            low, high = (side.astype(np.float64).ravel() for side in (space.low, space.high))
+            bounds = (low.tolist(), high.tolist()) if np.isfinite([low, high]).all() else None
+            return cls(space, _numbered("action", low.size), None, bounds)
         if isinstance(space, spaces.Discrete):
             sizes = np.array([space.n + space.start])
         elif isinstance(space, spaces.MultiDiscrete):

@@ -350,6 +350,19 @@ def test_a_copy_in_the_other_version_holds_the_same(tmp_path, first, second):
     assert_same(load_dataset(tmp_path / "b"), given)
 
 
+def test_a_copy_keeps_what_the_first_says_of_its_actions(tmp_path):
+    kinds = {"a": {"discrete": [3, 4]}, "b": {"action_bounds": ([0, 0], [2, 3])}}
+    for name, said in kinds.items():
+        with LeRobotWriter(tmp_path / name, fps=5, cameras={"x": (32, 32)}, robot_type="arm", **said) as writer:
+            writer.add_episode(
+                {"x": movie(3, (32, 32), 0)}, Episode(0, 3, actions=np.array([[0, 3], [2, 1]], np.float32))
+            )
+        copy_dataset(load_dataset(tmp_path / name), tmp_path / f"{name}2")
+        infos = [json.loads((tmp_path / folder / "meta/info.json").read_text()) for folder in (name, f"{name}2")]
+        assert infos[0] == infos[1]
+        assert infos[0]["features"]["action"]["info"]
+
+
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
     write(tmp_path / "a", video_mb=0.005)
     dataset = load_dataset(tmp_path / "a")

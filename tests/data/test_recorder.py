@@ -146,6 +146,12 @@ def test_whole_numbers(tmp_path, acts, discrete):
     assert_replays(env, load_dataset(tmp_path / "set"), 3, 2)
 
 
+def test_bounds_are_kept(tmp_path):
+    record(Toy(), push, tmp_path / "set", episodes=1)
+    feature = json.loads((tmp_path / "set/meta/info.json").read_text())["features"]["action"]
+    assert feature["info"] == {"low": [-1, -1], "high": [1, 1]}
+
+
 def test_random_actions_come_from_the_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         record(Toy(), "random", tmp_path / name, episodes=2, seed=seed)
