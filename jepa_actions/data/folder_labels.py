@@ -49,7 +49,7 @@ def read_labels(root: Path) -> tuple[dict[str, Labels], Labels]:
             if other is not None and (twice or other.place.split(",")[0] == labels.place.split(",")[0]):
                 raise DataError(f"{labels.place}: {name} comes a second time, expected it only in {other.place}")
             found[key] = labels if other is None else Labels({**other.values, **labels.values}, labels.place)
-    return found, _info(root / INFO)
+    return found, read_info(root / INFO)
 
 
 def label_files(root: Path) -> list[Path]:
@@ -66,7 +66,8 @@ def _inside(folder: PurePosixPath, name: str, place: str) -> str:
     return str(folder / path)
 
 
-def _info(path: Path) -> Labels:
+def read_info(path: Path) -> Labels:
+    """What an `info.json` says of a whole data set; nothing where there is no such file."""
     if not path.is_file():
         return Labels({}, str(path))
     value = _json(_read(path), str(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int, Int64, UInt8
@@ -13,25 +13,9 @@ from torch import Tensor
 from jepa_actions.data.folder_labels import Labels
 from jepa_actions.data.row_labels import check_labels, episode_of, names_of, rate_of
 from jepa_actions.data.types import Episode, VideoDataset, check_clips
-from jepa_actions.data.video import gather_clips
+from jepa_actions.data.video import VideoFile, gather_cameras
 from jepa_actions.data.view import Viewable, combined
 from jepa_actions.errors import DataError
-
-
-class Video(Protocol):
-    """Frames by number; `path` is what errors call it."""
-
-    path: Any
-    image_size: tuple[int, int]
-
-    def __len__(self) -> int: ...
-    @property
-    def fps(self) -> float: ...
-    @property
-    def times(self) -> Float64[np.ndarray, "n"]: ...
-    @property
-    def variable_rate(self) -> bool: ...
-    def read(self, frames: Int[np.ndarray, "n"]) -> UInt8[Tensor, "n 3 h w"]: ...
 
 
 class LabelledVideos(Viewable):
@@ -47,7 +31,7 @@ class LabelledVideos(Viewable):
         self,
         name: str,
         place: str,
-        videos: Mapping[str, Sequence[Video]],
+        videos: Mapping[str, Sequence[VideoFile]],
         rows: Sequence[Labels],
         info: Labels,
         content: Callable[[], list[Any]],
@@ -76,7 +60,7 @@ class LabelledVideos(Viewable):
         for camera in self.cameras[1:]:
             for file, other in zip(self.videos[camera], self.videos[self.cameras[0]], strict=True):
                 if len(file) != len(other):
-                    raise DataError(f"{file.path}: {len(file)} frames, expected {len(other)} as in {other.path}")
+                    raise DataError(f"{_place(file)}: {len(file)} frames, expected {len(other)} as in {_place(other)}")
 
     def image_size(self, camera: str) -> tuple[int, int]:
         """(H, W) of that camera's frames, after any resize."""
@@ -103,10 +87,9 @@ class LabelledVideos(Viewable):
     ) -> dict[str, UInt8[Tensor, "b t c h w"]]:
         """The named frames of the named episodes, for every camera."""
         check_clips(self._lengths, episodes, frames, self.name)
-        return {
-            camera: gather_clips([files[int(e)] for e in episodes], frames)  # type: ignore[misc]
-            for camera, files in self.videos.items()
-        }
+        return gather_cameras(
+            {camera: ([files[int(e)] for e in episodes], frames) for camera, files in self.videos.items()}
+        )
 
     def without_labels(self) -> VideoDataset:
         """The videos alone; text is a label here too."""
@@ -122,15 +105,19 @@ class LabelledVideos(Viewable):
         return combined(type(self).__name__, self._content(), shown, self.action_names, self.proprio_names, labelled)
 
 
-def _times(video: Video, rate: float | None) -> Float64[np.ndarray, "t"]:
+def _times(video: VideoFile, rate: float | None) -> Float64[np.ndarray, "t"]:
     shown = video.times
     return np.arange(len(video)) / rate if rate else np.asarray(shown - shown[0], dtype=np.float64)
 
 
-def _check_sizes(files: Sequence[Video]) -> None:
+def _check_sizes(files: Sequence[VideoFile]) -> None:
     for file in files[1:]:
         if file.image_size != files[0].image_size:
             raise DataError(
-                f"{file.path}: frames of {file.image_size}, expected {files[0].image_size} as in "
-                f"{getattr(files[0].path, 'name', files[0].path)}; set image_size"
+                f"{_place(file)}: frames of {file.image_size}, expected {files[0].image_size} as in "
+                f"{_place(files[0]).rpartition('/')[2]}; set image_size"
             )
+
+
+def _place(video: VideoFile) -> str:
+    return str(getattr(video, "place", video.path))
