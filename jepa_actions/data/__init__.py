@@ -2,6 +2,7 @@
 
 from jepa_actions.data.bounds import ActionBounds
 from jepa_actions.data.codec import ActionCodec, ModelBounds, wrap_angle
+from jepa_actions.data.codec_read import missing
 from jepa_actions.data.concat import Concat
 from jepa_actions.data.folder import VideoFolder
 from jepa_actions.data.frames_only import FramesOnly
@@ -12,6 +13,7 @@ from jepa_actions.data.lerobot import LeRobotV3
 from jepa_actions.data.loader import ClipLoader
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.open import load_dataset
+from jepa_actions.data.pose import Pose
 from jepa_actions.data.splits import Split, split_blocks, split_by_episode, split_folds, split_tail
 from jepa_actions.data.types import Batch, Episode, Provenance, Segment, VideoDataset
 from jepa_actions.data.video import VideoFile
@@ -33,6 +35,7 @@ __all__ = [
     "LeRobotV3",
     "MixedSampler",
     "ModelBounds",
+    "Pose",
     "Provenance",
     "Segment",
     "Split",
@@ -44,6 +47,7 @@ __all__ = [
     "WithLabels",
     "combined",
     "load_dataset",
+    "missing",
     "split_blocks",
     "split_by_episode",
     "split_folds",

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from jepa_actions.data.codec import ActionCodec
+from jepa_actions.data.codec_read import missing
 from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
 from jepa_actions.data.latent_cache import LatentCache
 from jepa_actions.data.memory import InMemory
@@ -32,6 +33,7 @@ class _Labels:
     episode: Episode
     raw: Float32[np.ndarray, "t-1 a"] | None
     mask: Bool[np.ndarray, "t-1"]
+    origins: Int64[np.ndarray, "t-1"]
 
 
 class ClipLoader:
@@ -75,8 +77,7 @@ class ClipLoader:
             raise DataError(f"{dataset.name}: cache {cache!r}, expected 'none' or 'memory'")
         self.dataset = InMemory(dataset, index.episodes().tolist()) if cache == "memory" else dataset
         self.index, self.codec = index, codec
-        names = None if codec is None else dataset.action_names if codec.source == "action" else dataset.proprio_names
-        self.has_actions = names is not None
+        self.has_actions = codec is not None and missing(dataset, codec.source) is None
         self._latents, self._workers = latents, workers
         self._labels = lru_cache(maxsize=LABELS_KEPT)(self._read_labels)
         self.sampler: ClipSampler | MixedSampler
@@ -156,13 +157,15 @@ class ClipLoader:
     def _read_labels(self, number: int) -> _Labels:
         episode = self.dataset.episode(number)
         raw, mask = None, np.zeros(episode.length - 1, dtype=bool)
+        origins = episode.origins()
         if self.codec is not None and self.has_actions:
             raw = self.codec.raw_actions(episode)
             mask = self.codec.step_mask(episode) if raw is not None else mask
+            origins = self.codec.step_origins(episode)
         if episode.proprio is not None:
             place = f"{self.dataset.name}: proprio of episode {number}"
             check_finite(episode.proprio, place, self.dataset.proprio_names)
-        return _Labels(episode, raw, mask)
+        return _Labels(episode, raw, mask, origins)
 
     def _steps(self, frames: Int64[np.ndarray, "t"], last: int) -> Int64[np.ndarray, "t-1 block"]:
         """Raw steps that lead from each frame of a clip to the next; those of padding are some step or other."""
@@ -176,7 +179,8 @@ class ClipLoader:
         for k, (item, row) in enumerate(zip(labels, frames, strict=True)):
             if item.raw is not None and len(item.mask):
                 known[k] = item.mask[self._steps(row, len(item.mask) - 1)].all(-1)
-        return known & real[:, 1:]
+        known &= real[:, 1:]
+        return known
 
     def _actions(
         self, labels: list[_Labels], frames: Int64[np.ndarray, "b t"], real: Bool[np.ndarray, "b t"]
@@ -191,8 +195,7 @@ class ClipLoader:
                 continue
             steps = self._steps(row, len(item.raw) - 1)
             raw[k] = item.raw[steps]
-            if self.codec.source == "action":  # of a block, the least certain
-                provenance[k] = item.episode.origins()[steps].max(-1)
+            provenance[k] = item.origins[steps].max(-1)  # of a block, the least certain
         known = torch.from_numpy(mask)
         actions = self.codec.encode(torch.from_numpy(raw)).masked_fill(~known[..., None], 0.0)
         return actions, known, torch.from_numpy(provenance)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jepa_actions.data import Pose
 from jepa_actions.models import WorldModelConfig
 from jepa_actions.objectives import (
     ForwardConfig,
@@ -41,14 +42,22 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class ActionConfig:
-    """What a raw action is, and where it may lie."""
+    """What a raw action is, how it is normalised, and where it may lie; see `ActionCodec` and docs/actions.md."""
 
-    source: Literal["action", "proprio_difference"] = "action"
+    source: Literal["action", "proprio_difference", "action_minus_proprio"] = "action"
     column: str = "action"  # of a LeRobot data set, by name
     state: tuple[str, ...] = ("observation.state",)  # columns of proprio, side by side
     columns: tuple[int, ...] | None = None
     angles: tuple[int, ...] = ()  # dimensions, among the chosen columns, that are angles in radians
     rotation: Literal["additive", "composed"] = "additive"  # composed: the three angles change by a rotation
+    poses: tuple[Pose, ...] = ()  # rotations in other forms, with their positions, in the frame of base or tool
+    absolute: tuple[int, ...] = ()  # dimensions taken as they are, where the others are differences
+    proprio_columns: tuple[int, ...] | None = None  # action_minus_proprio: what the actions are seen from
+    lag: int = 0  # frames by which an action leads what is seen of it (eval/inverse.py --scan-lag)
+    discrete: tuple[int, ...] = ()  # dimensions that are classes, 0 to k-1, counted in the data
+    normalise: Literal["zscore", "quantile"] = "zscore"
+    quantiles: tuple[float, float] = (0.01, 0.99)
+    bounds: Literal["support", "quantiles"] = "support"
     ball: bool = False  # True bounds each raw action by its norm, False by a box
 
 

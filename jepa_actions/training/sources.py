@@ -7,11 +7,13 @@ from typing import Any
 from jepa_actions.data import (
     ActionCodec,
     Concat,
+    Provenance,
     Segment,
     Split,
     VideoDataset,
     WithLabels,
     load_dataset,
+    missing,
     split_blocks,
     split_by_episode,
     split_folds,
@@ -121,6 +123,7 @@ def _add_video(data: OpenData, config: DataConfig, image_size: tuple[int, int]) 
 def fit_codec(dataset: VideoDataset, segments: Sequence[Segment], config: DataConfig) -> ActionCodec:
     """The action codec that the recipe describes, with the statistics of the labelled steps of these stretches."""
     action = config.action
+    provenance = (Provenance.LATENT,) if action.column.startswith("latent_") else (Provenance.TRUE,)
     return ActionCodec.fit(
         dataset,
         segments,
@@ -129,14 +132,22 @@ def fit_codec(dataset: VideoDataset, segments: Sequence[Segment], config: DataCo
         columns=action.columns,
         angles=action.angles,
         rotation=action.rotation,
+        poses=action.poses,
+        absolute=action.absolute,
+        proprio_columns=action.proprio_columns,
+        lag=action.lag,
+        discrete=action.discrete,
+        normalise=action.normalise,
+        quantiles=action.quantiles,
+        bounds=action.bounds,
         ball=action.ball,
+        provenance=provenance,
     )
 
 
 def has_actions(dataset: VideoDataset, config: DataConfig) -> bool:
     """Whether the data set holds what the recipe calls an action."""
-    names = dataset.action_names if config.action.source == "action" else dataset.proprio_names
-    return names is not None
+    return missing(dataset, config.action.source) is None
 
 
 def whole_episodes(dataset: VideoDataset) -> tuple[Segment, ...]:
