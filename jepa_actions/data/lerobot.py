@@ -28,6 +28,8 @@ from jepa_actions.data.video import check_image_size, gather_clips
 from jepa_actions.data.view import Viewable, combined
 from jepa_actions.errors import DataError
 
+HASHED = 64  # files that a thread hashes in one go
+
 
 class LeRobot(Viewable):
     """A LeRobot data set: cameras, and per row labels and the task, all chosen by name.
@@ -201,8 +203,10 @@ class LeRobot(Viewable):
         return combined("LeRobot frames", facts)
 
     def _content(self, names: Sequence[str]) -> list[list[str]]:
+        parts = [names[k : k + HASHED] for k in range(0, len(names), HASHED)]
         with ThreadPoolExecutor(WORKERS) as pool:
-            return [list(item) for item in zip(names, pool.map(self._hash, names), strict=True)]
+            found = [digest for part in pool.map(lambda part: list(map(self._hash, part)), parts) for digest in part]
+        return [list(item) for item in zip(names, found, strict=True)]
 
     def _hash(self, name: str) -> str:
         if self._files.sums is not None and name in self._files.sums:

@@ -46,9 +46,13 @@ class LocalFiles:
         yield
 
     def identity(self, name: str) -> tuple[str, int, int] | None:
-        """What changes when a file does, without reading it: its path, size and time."""
+        """What changes when a file does, without reading it: its path, size and time. Raises DataError where it is
+        missing."""
         path = self.root / name
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         return str(path), stat.st_size, stat.st_mtime_ns
 
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 MOST_DIMENSIONS = 65536  # of a feature, or pixels along an image's side: what a damaged file claims beyond is refused
 MOST_BYTES = 1 << 30  # of a JSON file
 FASTEST = 1e6  # frames per second
+_FOREIGN = re.compile(r"[\\\0]|^[A-Za-z]:")  # what another system takes for a separator or a drive
 HIDDEN = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # columns that are no labels
 
 
@@ -171,8 +172,7 @@ class PathPattern:
 
 def inside(path: str, where: Path) -> str:
     """`path`, or DataError naming `where` unless it is a plain relative path that stays inside its folder."""
-    parts = path.split("/")
-    if {"", ".", ".."} & set(parts) or "\\" in path or "\0" in path or PureWindowsPath(path).drive:
+    if not {"", ".", ".."}.isdisjoint(path.split("/")) or _FOREIGN.search(path):
         raise DataError(f"{where}: path {path!r}, expected one inside the data set")
     return path
 

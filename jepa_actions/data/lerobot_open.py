@@ -4,6 +4,7 @@ other."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import isfile
 
 import numpy as np
 
@@ -92,9 +93,10 @@ def check_files(files: LocalFiles, info: Info, places: Places, labels: Labels, f
             _check_table(files, name, stamp, int(places.length[members].sum()), labels)
     if not files.complete:
         return places  # videos come from the Hub when they are needed
+    root = str(files.root)
     for camera, videos in places.videos.items():
         for k, name in enumerate(videos.names):
-            if not (files.root / name).is_file():
+            if not isfile(f"{root}/{name}"):
                 with found.collected(file=name, kind="missing", field=camera, episodes=videos.members(k)):
                     required(files.root / name, f"video of camera {camera!r}", info.version)
     return places
@@ -102,13 +104,14 @@ def check_files(files: LocalFiles, info: Info, places: Places, labels: Labels, f
 
 def _stamps(files: LocalFiles, info: Info, places: Places, found: Faults) -> dict[str, FileStamp]:
     stamps: dict[str, FileStamp] = {}
+    root = str(files.root)
     for k, name in enumerate(places.data.names):
-        path = files.root / name
-        if info.version != VERSION and stamps and path.is_file():
+        there = isfile(f"{root}/{name}")
+        if info.version != VERSION and stamps and there:
             continue
-        kind: Kind = "unreadable" if path.is_file() else "missing"
+        kind: Kind = "unreadable" if there else "missing"
         with found.collected(file=name, kind=kind, episodes=places.data.members(k)):
-            stamps[name] = read_stamp(required(path, "table of rows", info.version))
+            stamps[name] = read_stamp(required(files.root / name, "table of rows", info.version))
     return stamps
 
 

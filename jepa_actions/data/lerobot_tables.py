@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from jepa_actions.errors import DataError
 
+THREADED = 100_000  # rows from which reading in several threads is worth their start
 LARGEST = 1 << 53  # whole numbers beyond are damage, and not exact as a float
 
 
@@ -44,7 +45,8 @@ def read_table(
         _check_columns(path, file, columns or ())
         if most is not None and _rows(file) > most:
             raise DataError(f"{path}: {_rows(file)} rows, expected at most {most}")
-        return file.read(columns=None if columns is None else list(columns))
+        many = _rows(file) > THREADED
+        return file.read(columns=None if columns is None else list(columns), use_threads=many)
 
 
 def _check_columns(path: Path, file: Any, columns: Sequence[str]) -> None:
