@@ -1,24 +1,26 @@
 """The `jepa-actions` command: the same functions as the recipes and the evaluation scripts, for the installed wheel."""
 
-import argparse
-import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from jepa_actions.cli_data import data
+from jepa_actions.cli_parser import _Parser
 from jepa_actions.errors import ConfigError, JepaActionsError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; an error of this library is one line on stderr and exit code 2."""
+    """Run one command; an error of this library is one line on stderr and exit code 2. `data check` exits 1 where
+    something is fatal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], None]] = {
+    commands: dict[str, Callable[[list[str]], int | None]] = {
         "demo": demo,
         "train": train,
         "eval": evaluate,
         "plan": plan,
+        "data": data,
         "info": info,
         "push": push,
         "pull": pull,
@@ -30,11 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[0] not in commands:
             raise ConfigError(f"command: expected one of {', '.join(commands)}, found {arguments[0]!r}")
-        commands[arguments[0]](arguments[1:])
+        return commands[arguments[0]](arguments[1:]) or 0
     except JepaActionsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def train(argv: list[str]) -> None:
@@ -260,19 +261,6 @@ def convert(argv: list[str]) -> None:
     if found.ignored:
         print(f"not used: {', '.join(found.ignored)}")
     print(options.out)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Options of one command; a mistake is one line, as everywhere, not a page of usage."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog=prog, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        known = [option for action in self._actions for option in action.option_strings]
-        unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()
-        near = difflib.get_close_matches(unknown[0], known, 1) if message.startswith("unrecognized") else []
-        raise ConfigError(f"{self.prog}: {message}{f', did you mean {near[0]}?' if near else ''}")
 
 
 def _with_recipe_path(argv: list[str]) -> list[str]:
