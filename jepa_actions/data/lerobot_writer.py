@@ -18,6 +18,7 @@ from jepa_actions.data.checksums import seal
 from jepa_actions.data.lerobot_columns import Columnist, may_be_absent
 from jepa_actions.data.lerobot_episode import OpenEpisode, feature_name
 from jepa_actions.data.lerobot_layout import MIB, same_columns, write_v30, write_videos
+from jepa_actions.data.lerobot_meta import read_info
 from jepa_actions.data.lerobot_parts import Part, Settings, Version
 from jepa_actions.data.lerobot_stats import Stats
 from jepa_actions.data.lerobot_write_v21 import write_v21
@@ -191,8 +192,8 @@ def assemble(root: Path, settings: Settings, episodes: Sequence[Part]) -> None:
     write = write_v30 if settings.version == "v3.0" else write_v21
     info = write(root, episodes, settings, same_columns(episodes))
     parts.write_text(root / "meta" / "info.json", json.dumps(info, indent=4, ensure_ascii=False))
-    parts.drop_work(root)
     seal(root)
+    parts.drop_work(root)
 
 
 def finish_interrupted(root: str | Path) -> int:
@@ -201,6 +202,11 @@ def finish_interrupted(root: str | Path) -> int:
     Raises DataError where nothing was left there.
     """
     root = Path(root)
+    info = root / "meta" / "info.json"
+    if info.is_file() and (root / parts.WORK).is_dir():  # killed while it was tidying up
+        seal(root)
+        parts.drop_work(root)
+        return read_info(root).total_episodes
     settings, episodes = parts.read_parts(root)
     assemble(root, settings, episodes)
     return len(episodes)

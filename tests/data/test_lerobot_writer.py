@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 from moving_picture import labels, movie
 
-from jepa_actions.data import lerobot_parts
+from jepa_actions.data import lerobot_layout, lerobot_parts, lerobot_write_v21, lerobot_writer
 from jepa_actions.data.checksums import verify
 from jepa_actions.data.lerobot_copy import copy_dataset
 from jepa_actions.data.lerobot_writer import LeRobotWriter, finish_interrupted
@@ -282,6 +283,46 @@ def test_a_killed_writer_leaves_no_data_set_but_one_that_can_be_finished(tmp_pat
     assert verify(tmp_path / "set") == []
     with pytest.raises(DataError, match="no unfinished"):
         finish_interrupted(tmp_path / "set")
+
+
+STEPS = [  # of putting a data set together, and the call at which it is stopped
+    ("v3.0", lerobot_layout, "join", 1),
+    ("v3.0", lerobot_layout, "write_stats", 1),
+    ("v3.0", lerobot_layout, "_write_tasks", 1),
+    ("v3.0", lerobot_parts, "write_text", 1),
+    ("v3.0", lerobot_writer, "seal", 1),
+    ("v3.0", lerobot_parts, "drop_work", 1),
+    ("v2.1", lerobot_write_v21, "join", 2),
+    ("v2.1", lerobot_write_v21, "write_stats", 1),
+]
+
+
+@pytest.mark.parametrize(("version", "module", "step", "call"), STEPS)
+def test_a_stop_at_any_step_of_the_end_can_be_finished(tmp_path, monkeypatch, version, module, step, call):
+    real, calls = getattr(module, step), []
+
+    def stops(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == call:
+            if step == "drop_work":
+                shutil.rmtree(tmp_path / "set" / lerobot_parts.WORK / "episode-000001")
+            raise SystemExit
+        return real(*arguments)
+
+    writer = LeRobotWriter(tmp_path / "set", fps=10, cameras={"a": (32, 32)}, video_mb=0.003, version=version)
+    for e in range(4):
+        writer.add_episode({"a": movie(6, (32, 32), e)}, labels(6, e))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, stops)
+        with pytest.raises(SystemExit):
+            writer.finalize()
+    assert finish_interrupted(tmp_path / "set") == 4
+    dataset = load_dataset(tmp_path / "set")
+    assert dataset.lengths().tolist() == [6] * 4
+    for e in range(4):
+        assert_frames(read_frames(dataset, e, 6)["a"], movie(6, (32, 32), e))
+    assert verify(tmp_path / "set") == []
+    assert not (tmp_path / "set" / lerobot_parts.WORK).exists()
 
 
 @pytest.mark.parametrize(
