@@ -109,8 +109,26 @@ class VideoReader:
                 f"{video.path}: shows {len(video)} frames of the {label.frames or '?'} it holds, expected {needed} for "
                 f"its episodes"
             )
+        if label.comment is None:
+            self._check_count(video, videos, members)
         if self._ratio(video) != 1:
             self.notes[videos.name(i)] = f"{video.path}: {video.fps:g} fps, expected {self.fps:g} as in info.json"
+
+    def _check_count(self, video: VideoFile, videos: Videos, members: Int64[np.ndarray, "n"]) -> None:
+        """A file that does not say which it is must hold what its episodes need: of two swapped ones, each would show
+        the other's frames. More is right only where the table of episodes leaves some out."""
+        ratio, needed = self._ratio(video), int(self.places.length[members].sum())
+        order = members[np.argsort(videos.start[members], kind="stable")]
+        ends = videos.start[order] + self.places.length[order] / self.fps
+        before = np.concatenate([[0.0], ends[:-1]])
+        left_out = bool((videos.start[order] - before > 0.5 / self.fps).any())
+        after = int(order[-1]) + 1
+        left_out |= after < len(self.places.number) and self.places.number[after] != self.places.number[after - 1] + 1
+        if len(video) <= (needed - 1) * ratio or (len(video) > needed * ratio and not left_out):
+            raise DataError(
+                f"{video.path}: {len(video)} frames, expected {needed * ratio} for its {len(members)} episodes; is it "
+                f"another file, or cut?"
+            )
 
     def _ratio(self, video: VideoFile) -> int:
         """Frames of the file per frame of the data set."""

@@ -232,16 +232,26 @@ def test_nan_in_actions_names_episode_row_and_dimension(tmp_path):
 def test_a_video_with_too_few_frames_or_another_size_is_refused(robot):
     path = robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4"
     write_video(path, [50] * 15, 10, (32, 48))
-    data = LeRobotV3(robot)
-    assert len(data.read_clips(np.array([0]), np.array([[11]]))) == 2, "what is there at its time is read"
-    with pytest.raises(DataError, match=r"file-000.mp4: no frame at 1.500 s for frame 3 of episode 1, found 15 frames"):
-        data.read_clips(np.array([1]), np.array([[2, 3]]))
+    with pytest.raises(DataError, match=r"file-000.mp4: 15 frames, expected 21 for its 2 episodes"):
+        LeRobotV3(robot).read_clips(np.array([0]), np.array([[11]]))  # it may be another file, with other frames
     write_video(path, [50] * 21, 10, (32, 32))
     with pytest.raises(DataError, match=r"frames of \(32, 32\), expected \(32, 48\)"):
         LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
     path.write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"file-000.mp4: cannot be decoded as video"):
         LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
+
+
+def test_a_video_with_more_frames_is_read_only_where_episodes_were_left_out(robot):
+    path, table = robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4", robot / "meta/episodes/chunk-000/file-000.parquet"
+    write_video(path, [50] * 30, 10, (32, 48))
+    with pytest.raises(DataError, match=r"file-000.mp4: 30 frames, expected 21 for its 2 episodes"):
+        LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
+    write_video(path, [50] * 21, 10, (32, 48))
+    pq.write_table(pq.read_table(table).slice(1), table)  # episode 0 was taken out of the table, not out of the files
+    info = robot / "meta" / "info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"total_episodes": 1, "total_frames": 9}))
+    assert len(LeRobotV3(robot, cameras=["front"]).read_clips(np.array([0]), np.array([[8]]))) == 1
 
 
 def test_clips_outside_an_episode_are_refused(tiny_robot):
