@@ -11,7 +11,7 @@ from jepa_actions.data.check_duplicates import Digests, repeated, shared
 from jepa_actions.data.check_files import Place, unopened
 from jepa_actions.data.check_frames import check_frames
 from jepa_actions.data.check_labels import check_labels
-from jepa_actions.data.check_meta import action_ranges, check_meta
+from jepa_actions.data.check_meta import action_ranges, check_splits, check_sums
 from jepa_actions.data.problems import Problem, bad_episodes
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.errors import JepaActionsError
@@ -88,13 +88,16 @@ def _check_one(
         try:
             dataset = open_tolerant(data, cameras=cameras, image_size=image_size)
         except JepaActionsError as error:
-            return [*check_meta(Path(data)), *unopened(Path(data), str(error), image_size)], None, digests
+            closed = unopened(Path(data), str(error), image_size)
+            return [*(check_sums(Path(data)) or ()), *check_splits(Path(data)), *closed], None, digests
     else:
         dataset = data
     root, place = getattr(dataset, "root", None), Place(dataset)
-    problems = list(getattr(dataset, "problems", ()))
+    told: list[Problem] = list(getattr(dataset, "problems", ()))
+    problems = list(told)
     if root is not None:
-        problems += place.by_episode(check_meta(Path(root)), known={p.file for p in problems})
+        sums = check_sums(Path(root))
+        problems = [*check_splits(Path(root)), *(told if sums is None else place.joined(sums, told))]
     bounds, stated = action_ranges(root, len(dataset.action_names or ()))
     problems += check_labels(
         dataset, file_of=place.labels, angles=angles, bounds=bounds, stated=stated, skip=bad_episodes(problems)
@@ -105,7 +108,7 @@ def _check_one(
             dataset, one_camera=_camera_opener(dataset), file_of=place.video, skip=unread, threads=threads
         )
         problems += found.problems
-        problems += [p for p in getattr(dataset, "problems", ()) if p not in problems]  # seen when videos were opened
+        problems += [p for p in getattr(dataset, "problems", ()) if p not in told]  # seen when videos were opened
         digests.frames = found.frames(dataset.cameras)
     bad = bad_episodes(problems)
     for i in range(len(dataset)):

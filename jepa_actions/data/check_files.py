@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from jepa_actions.errors import JepaActionsError
 
 PARTS = ("meta/", "data/", "videos/")  # where a LeRobot reader looks; a file beside them does no harm
 
+SEALED = ("checksum", "missing", "extra")  # kinds that only checksums can tell of with certainty
 CHUNK = 32  # frames decoded at a time
 
 
@@ -40,22 +41,26 @@ class Place:
         except KeyError:
             return self.labels(i)
 
-    def by_episode(self, problems: Sequence[Problem], known: Collection[str]) -> list[Problem]:
-        """Problems of whole files, said of the episodes that are in them; those of files in `known` are left out, for
-        the reader has told of them. A file that no reader looks at is a warning."""
+    def joined(self, files: Sequence[Problem], told: Sequence[Problem]) -> list[Problem]:
+        """Problems of whole files against their checksums, with those that the reader told.
+
+        A file's are said of the episodes that are in it. What the reader says of presence and checksums is left out: it
+        looks where damaged metadata send it. A file where no reader looks is a warning.
+        """
         members: dict[str, list[int]] = {}
-        if any(problem.episode is None and problem.file for problem in problems) and self.dataset is not None:
+        if any(problem.file for problem in files) and self.dataset is not None:
             for i in range(len(self.dataset)):
                 for file in {self.labels(i), *(self.video(i, camera) for camera in self.dataset.cameras)}:
                     members.setdefault(file, []).append(i)
-        found: list[Problem] = []
-        for problem in problems:
+        wrong = {problem.file for problem in files}
+        found = [p for p in told if p.file in wrong or p.kind not in SEALED]
+        found = [p for p in found if p.kind not in SEALED or p.file not in members]
+        for problem in files:
             if problem.kind == "extra" and not problem.file.startswith(PARTS):
                 found.append(replace(problem, fatal=False))
-            elif problem.episode is None and problem.file in members:
-                if problem.file not in known:
-                    found += [replace(problem, episode=i) for i in members[problem.file]]
-            elif problem.file not in known or problem.kind not in ("checksum", "missing"):
+            elif problem.file in members:
+                found += [replace(problem, episode=i) for i in members[problem.file]]
+            elif problem not in found:
                 found.append(problem)
         return found
 

@@ -19,26 +19,28 @@ from jepa_actions.errors import DataError
 INFO, STATS, CHECKSUMS = "meta/info.json", "meta/stats.json", "meta/checksums.json"
 
 
-def check_meta(root: Path) -> list[Problem]:
-    """Problems of the files against `meta/checksums.json`, where there is one, and of the splits of `meta/info.json`.
+def check_sums(root: Path) -> list[Problem] | None:
+    """Files against `meta/checksums.json`, which is one of them where it cannot be read; `None` where there is
+    none."""
+    if not (root / CHECKSUMS).is_file():
+        return None
+    from jepa_actions.data.checksums import verify
 
-    A file without a fault, or a folder that is no LeRobot data set, gives none here: readers name what they miss.
-    """
-    problems: list[Problem] = []
-    if (root / CHECKSUMS).is_file():
-        from jepa_actions.data.checksums import verify
+    try:
+        return verify(root)
+    except DataError as error:
+        return [Problem(None, CHECKSUMS, "", str(error), True, "checksum")]
 
-        try:
-            problems += verify(root)
-        except DataError as error:
-            problems.append(Problem(None, CHECKSUMS, "", str(error), True, "checksum"))
+
+def check_splits(root: Path) -> list[Problem]:
+    """Problems of the splits that `meta/info.json` names; none where there is no such file."""
     info = _read(root / INFO)
-    if isinstance(info, dict):
-        problems += [
-            Problem(None, INFO, "splits", f"{root / INFO}: {message}", fatal, "split")
-            for message, fatal in split_faults(info.get("splits"), info.get("total_episodes"))
-        ]
-    return problems
+    if not isinstance(info, dict):
+        return []
+    return [
+        Problem(None, INFO, "splits", f"{root / INFO}: {message}", fatal, "split")
+        for message, fatal in split_faults(info.get("splits"), info.get("total_episodes"))
+    ]
 
 
 def split_faults(splits: Any, total: Any) -> Iterator[tuple[str, bool]]:
