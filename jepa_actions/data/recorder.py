@@ -82,6 +82,8 @@ def record(
         raise DataError(
             f"{place}: {episodes} episodes, seed {seed}, max_steps {max_steps}, expected at least 1, 0 and 1"
         )
+    if not callable(policy) and policy != "random":
+        raise DataError(f"{place}: policy {policy!r}, expected a function of observation and rng, or 'random'")
     rate = fps if fps is not None else (getattr(env, "metadata", None) or {}).get("render_fps")
     if not rate:
         raise DataError(f"{place}: no render_fps in its metadata, expected fps")

@@ -63,10 +63,20 @@ class Actions:
             raise ShapeError(f"{place}: action {action!r}, expected numbers of shape {shape}") from error
         if recorded.shape != shape or not np.isfinite(recorded).all():
             raise ShapeError(f"{place}: action {action!r} of shape {recorded.shape}, expected finite ones of {shape}")
+        recorded = self._inside(recorded, values)
         taken = recorded.astype(dtype)
         if self.discrete is not None and ((taken != values).any() or not self.space.contains(taken[()])):
             raise DataError(f"{place}: action {action!r}, expected one of {self.space}")
         return taken[()], recorded.reshape(-1)
+
+    def _inside(self, recorded: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Back inside the space where only rounding has put it outside."""
+        if self.bounds is None:
+            return recorded
+        low, high = (np.reshape(side, recorded.shape) for side in self.bounds)
+        over, under = (recorded > high) & (values <= high), (recorded < low) & (values >= low)
+        towards = np.where(over, -np.inf, np.inf).astype(np.float32)
+        return np.where(over | under, np.nextafter(recorded, towards), recorded)
 
     def random(self, rng: np.random.Generator) -> Policy:
         """A policy that samples the space."""

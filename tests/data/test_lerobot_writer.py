@@ -20,6 +20,7 @@ from moving_picture import labels, movie
 
 from jepa_actions.data import lerobot_layout, lerobot_parts, lerobot_write_v21, lerobot_writer
 from jepa_actions.data.checksums import verify
+from jepa_actions.data.lerobot import LeRobot
 from jepa_actions.data.lerobot_copy import copy_dataset
 from jepa_actions.data.lerobot_writer import LeRobotWriter, finish_interrupted
 from jepa_actions.data.open import load_dataset
@@ -187,6 +188,25 @@ def test_inferred_actions_never_come_into_the_plain_column(tmp_path):
         LeRobotWriter(
             tmp_path / "no", fps=10, cameras={"front": (32, 32)}, features={"action.mine": {"dtype": "float32"}}
         )
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_provenance_reads_back(tmp_path, copied):
+    origin, mask = np.array([0, 1, 1, 0]), np.array([1, 1, 0, 1], dtype=bool)
+    mixed = labels(5, 0, provenance=origin, labeller="vpt", action_mask=mask)
+    with LeRobotWriter(tmp_path / "set", fps=10, cameras={"front": (32, 32)}, **NAMES) as writer:
+        writer.add_episode({"front": movie(5, (32, 32), 0)}, mixed)
+        writer.add_episode({"front": movie(5, (32, 32), 1)}, labels(5, 1))
+    dataset = LeRobot(tmp_path / "set", pseudo="pseudo_action")
+    if copied:
+        copy_dataset(dataset, tmp_path / "copy", version="v2.1")
+        dataset = LeRobot(tmp_path / "copy", pseudo="pseudo_action")
+    found, true = dataset.episode(0), dataset.episode(1)
+    assert found.labelled().tolist() == mask.tolist()
+    assert found.origins()[mask].tolist() == origin[mask].tolist()
+    np.testing.assert_array_equal(found.actions[mask], mixed.actions[mask])
+    assert found.labeller == "vpt"
+    assert (true.origins() == Provenance.TRUE).all()
 
 
 def test_a_data_set_of_inferred_actions_has_no_plain_column(tmp_path):

@@ -93,13 +93,23 @@ def test_rendered_pictures_and_states_of_a_vector(tmp_path, mode):
     assert dataset.episode(4).simulator_state.shape == (dataset.lengths()[4], 3)
 
 
-def test_processes(tmp_path):
-    env = AsyncVectorEnv([partial(Toy, "dict")] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+def states_of(env: AsyncVectorEnv) -> Any:
+    return env.get_attr("state")
+
+
+@pytest.mark.parametrize(
+    ("mode", "state_of"),
+    [(AutoresetMode.SAME_STEP, None), (AutoresetMode.NEXT_STEP, states_of), (AutoresetMode.DISABLED, None)],
+)
+def test_processes(tmp_path, mode, state_of):
+    env = AsyncVectorEnv([partial(Toy, "dict")] * 2, autoreset_mode=mode)
     try:
-        record(env, push, tmp_path / "set", episodes=5, seed=1)
+        record(env, push, tmp_path / "set", episodes=5, seed=1, state_of=state_of)
     finally:
         env.close()
-    assert_replays(Toy("dict"), load_dataset(tmp_path / "set"), 5, 1)
+    dataset = load_dataset(tmp_path / "set")
+    assert_replays(Toy("dict"), dataset, 5, 1)
+    assert (dataset.episode(0).simulator_state is None) == (state_of is None)
 
 
 def test_what_same_step_autoreset_has_replaced_is_refused(tmp_path):
@@ -150,6 +160,12 @@ def test_bounds_are_kept(tmp_path):
     record(Toy(), push, tmp_path / "set", episodes=1)
     feature = json.loads((tmp_path / "set/meta/info.json").read_text())["features"]["action"]
     assert feature["info"] == {"low": [-1, -1], "high": [1, 1]}
+
+
+def test_actions_on_the_bounds_stay_inside(tmp_path):
+    env = Toy(acts="narrow")
+    record(env, lambda *_: np.array([0.1, -0.1]), tmp_path / "set", episodes=2)  # the environment asserts them
+    assert_replays(env, load_dataset(tmp_path / "set"), 2, 0)
 
 
 def test_random_actions_come_from_the_seed(tmp_path):
@@ -231,6 +247,7 @@ class Odd(Toy):
         (partial(Toy, acts="discrete"), lambda *_: 3, {}, r"action 3, expected one of Discrete\(3\)"),
         (partial(Toy, acts="discrete"), lambda *_: 0.5, {}, "action 0.5"),
         (Odd, push, {}, "even numbers"),
+        (Toy, "rnd", {}, "'rnd'.*or 'random'"),
         (Toy, push, {"episodes": 0}, "at least 1"),
         (partial(Forgetful, [Toy] * 2), push, {}, "reset of other worlds changed world"),
         (dict, push, {"fps": 5}, "gymnasium environment"),

@@ -11,6 +11,7 @@ from gymnasium import spaces
 SIZE = (32, 48)
 SPACES = {
     "box": spaces.Box(-1, 1, (2,), np.float64),
+    "narrow": spaces.Box(-0.1, 0.1, (2,), np.float64),  # 0.1 as float32 is more
     "discrete": spaces.Discrete(3),
     "multi": spaces.MultiDiscrete([2, 5]),
     "dict": spaces.Dict({"a": spaces.Discrete(2)}),
