@@ -41,16 +41,16 @@ class Latents(Protocol):
 Chunk = tuple[int, int, dict[str, Tensor]]  # episode, its first frame, and frames or tokens per camera
 
 
-def frame_chunks(dataset: VideoDataset, episodes: Iterable[int]) -> Iterator[Chunk]:
-    """Whole episodes in pieces of `CHUNK` frames, in order.
+def frame_chunks(dataset: VideoDataset, episodes: Iterable[int], frames: int) -> Iterator[Chunk]:
+    """Whole episodes in pieces of so many frames, in order.
 
     An episode is always cut in the same way, so that its tokens do not depend on what was encoded before: an encoding
     or a run that goes on later gets the same bits.
     """
     lengths = dataset.lengths()
     for episode in episodes:
-        for start in range(0, int(lengths[episode]), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, int(lengths[episode])))[None]
+        for start in range(0, int(lengths[episode]), frames):
+            rows = np.arange(start, min(start + frames, int(lengths[episode])))[None]
             yield episode, start, dataset.read_clips(np.array([episode]), rows)
 
 
@@ -118,7 +118,7 @@ class LatentCache:
         with self._lock:
             if episode not in self._kept:
                 parts: list[dict[str, Tensor]] = []
-                for _, _, part in encoded(frame_chunks(self.dataset, [episode]), self.encode):
+                for _, _, part in encoded(frame_chunks(self.dataset, [episode], CHUNK), self.encode):
                     self._check(part)
                     parts.append(part)
                 self._kept[episode] = {camera: torch.cat([part[camera] for part in parts]) for camera in parts[0]}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float16
+from jaxtyping import Float, Float16, Float32
 from torch import Tensor
 
-from jepa_actions.data.latent_cache import Chunk, Encode, encoded, frame_chunks, read_ahead
+from jepa_actions.data.latent_cache import CHUNK, Chunk, Encode, encoded, frame_chunks, read_ahead
 from jepa_actions.data.latent_index import INDEX, LatentIndex, LatentKey, Shard
 from jepa_actions.data.latent_shard import WRITING, ShardWriter, Tokens, frame_bytes
 from jepa_actions.data.latent_store import LatentStore, check_owner
@@ -82,8 +82,8 @@ def encode_dataset(
         held = found.episodes() if found else set()
         missing = [episode for episode in wanted if episode not in held]
         if missing:
-            plan = _Plan(dataset, missing, shard_bytes, shard_frames)
-            with closing(read_ahead(frame_chunks(dataset, missing))) as frames:
+            plan = _Plan(dataset, missing, found.chunk if found else CHUNK, shard_bytes, shard_frames)
+            with closing(read_ahead(frame_chunks(dataset, missing, plan.chunk))) as frames:
                 _encode(plan, folder, key, found, encoded(frames, encode), on_frames)
     finally:
         lock.release()
@@ -115,10 +115,11 @@ def _clear(folder: Path, index: LatentIndex | None) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which episodes to encode, and where a shard ends."""
+    """Which episodes to encode, in what pieces, and where a shard ends."""
 
     dataset: VideoDataset
     missing: list[int]
+    chunk: int  # frames that are encoded at a time and share an origin
     shard_bytes: int
     shard_frames: int
 
@@ -149,19 +150,21 @@ def _encode(
     """Write every planned shard and, after each, the index."""
     first = next(chunks)  # tells what a frame takes
     tokens = {camera: (int(x.shape[1]), int(x.shape[2])) for camera, x in first[2].items()}
-    _check_room(plan, folder, tokens)
-    index = index or LatentIndex(key, plan.dataset.name, tokens)
+    index = index or LatentIndex(key, plan.dataset.name, tokens, plan.chunk)
+    _check_room(plan, folder, index)
     chunks, done, total = chain([first], chunks), 0, plan.total()
     for episodes, lengths in plan.shards(tokens):
         shard = Shard(f"shard-{episodes[0]:07d}.safetensors", "", 0, episodes, lengths)
-        layout = shard.layout(index.tokens, key)
+        layout = index.layout(shard)
         with ShardWriter(folder / shard.file, layout) as writer:
             row = 0
-            while row < layout.rows:
+            for number in range(layout.chunks):
                 episode, start, values = next(chunks)
-                half = _half(values, index.tokens, f"{plan.dataset.name}: episode {episode}, frames from {start} on")
-                writer.put(row, half)
-                count = len(next(iter(half.values())))
+                place = f"{plan.dataset.name}: episode {episode}, frames from {start} on"
+                for camera, (origin, half) in _packed(values, index.tokens, place).items():
+                    writer.put(f"origin.{camera}", number, origin)
+                    writer.put(f"latents.{camera}", row, half)
+                count = len(half)
                 row, done = row + count, done + count
                 if on_frames is not None:
                     on_frames(done, total)
@@ -170,9 +173,10 @@ def _encode(
         index.write(folder)
 
 
-def _check_room(plan: _Plan, folder: Path, tokens: Tokens) -> None:
+def _check_room(plan: _Plan, folder: Path, index: LatentIndex) -> None:
     """Raise DataError before anything is encoded that the disk cannot hold."""
-    needed, free = plan.total() * frame_bytes(tokens), shutil.disk_usage(folder).free
+    shards = (Shard("", "", 0, episodes, lengths) for episodes, lengths in plan.shards(index.tokens))
+    needed, free = sum(index.layout(shard).size for shard in shards), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
             f"{folder}: the latents of {plan.total()} frames of {plan.dataset.name} take {needed / 2**30:.2f} GiB, "
@@ -180,19 +184,23 @@ def _check_room(plan: _Plan, folder: Path, tokens: Tokens) -> None:
         )
 
 
-def _half(tokens: dict[str, Tensor], expected: Tokens, place: str) -> dict[str, Float16[np.ndarray, "t p d"]]:
-    """Tokens in float16. Raises DataError where they have another shape than before, or float16 does not hold them."""
+def _packed(
+    tokens: dict[str, Float[Tensor, "t p d"]], expected: Tokens, place: str
+) -> dict[str, tuple[Float32[np.ndarray, "1 p d"], Float16[np.ndarray, "t p d"]]]:
+    """The first frame's tokens in float32 and all frames' differences from it in float16, per camera. Raises DataError
+    where they have another shape than before, or float16 does not hold them."""
     shapes = {camera: tuple(values.shape[1:]) for camera, values in tokens.items()}
     if shapes != expected:
         raise DataError(f"{place}: tokens of {shapes}, expected {expected}, as in the frames before")
     out = {}
     for camera, values in tokens.items():
-        half = values.to(torch.float16)
+        values = values.to(torch.float32)
+        half = (values - values[:1]).to(torch.float16)
         if not bool(torch.isfinite(half).all()):
-            largest = float(values.abs().max())
             raise DataError(
-                f"{place}, camera {camera}: tokens reach {largest:.3g}, expected numbers that float16 holds (up to "
-                "65504); such latents are kept in memory, in float32 (data.cache latents without data.latents)"
+                f"{place}, camera {camera}: tokens reach {float(values.abs().max()):.3g}, expected numbers whose "
+                "differences float16 holds (up to 65504); such latents are kept in memory, in float32 (data.cache "
+                "latents without data.latents)"
             )
-        out[camera] = half.numpy()
+        out[camera] = values[:1].numpy(), half.numpy()
     return out

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jepa_actions.data.concat import Concat
 from jepa_actions.data.labels import WithLabels
 from jepa_actions.data.latent_shard import ShardLayout, Tokens, write_text
 from jepa_actions.data.types import VideoDataset
@@ -38,9 +39,8 @@ class LatentKey:
     @classmethod
     def of(cls, dataset: VideoDataset, encoder_key: str, transform_key: str) -> LatentKey:
         """The key of a data set's latents. Hidden labels do not matter: a data set and its `with_labels` share one."""
-        data = dataset._source if isinstance(dataset, WithLabels) else dataset.fingerprint()
         sizes = {camera: dataset.image_size(camera) for camera in dataset.cameras}
-        return cls(encoder_key, transform_key, combined(data, sizes))
+        return cls(encoder_key, transform_key, combined(_frames_of(dataset), sizes))
 
     @property
     def folder(self) -> str:
@@ -63,10 +63,6 @@ class Shard:
     episodes: tuple[int, ...]
     lengths: tuple[int, ...]  # frames of each episode
 
-    def layout(self, tokens: Tokens, key: LatentKey) -> ShardLayout:
-        """What the file must look like."""
-        return ShardLayout(sum(self.lengths), tokens, key.text, self.episodes[0])
-
 
 @dataclass
 class LatentIndex:
@@ -75,11 +71,16 @@ class LatentIndex:
     key: LatentKey
     dataset: str  # its name; for people
     tokens: Tokens
+    chunk: int  # frames that share an origin, see `latent_shard`
     shards: list[Shard] = field(default_factory=list)
 
     def episodes(self) -> set[int]:
         """Those that are encoded."""
         return {episode for shard in self.shards for episode in shard.episodes}
+
+    def layout(self, shard: Shard) -> ShardLayout:
+        """What a shard's file must look like."""
+        return ShardLayout(shard.lengths, self.tokens, self.chunk, self.key.text, shard.episodes[0])
 
     def write(self, folder: Path) -> None:
         """Replace the folder's index. Raises DataError where it cannot be written."""
@@ -89,6 +90,7 @@ class LatentIndex:
             "key": asdict(self.key),
             "dataset": self.dataset,
             "dtype": "float16",
+            "chunk": self.chunk,
             "cameras": {camera: list(shape) for camera, shape in self.tokens.items()},
             "shards": [asdict(shard) for shard in self.shards],
         }
@@ -123,6 +125,7 @@ class LatentIndex:
                 key=LatentKey(**facts["key"]),
                 dataset=facts["dataset"],
                 tokens={camera: (n, width) for camera, (n, width) in facts["cameras"].items()},
+                chunk=facts["chunk"],
                 shards=[
                     Shard(Path(s["file"]).name, s["sha256"], s["size"], tuple(s["episodes"]), tuple(s["lengths"]))
                     for s in facts["shards"]
@@ -137,3 +140,12 @@ _ANEW = "delete this folder and encode again"
 
 def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _frames_of(dataset: VideoDataset) -> str:
+    """A fingerprint that does not depend on which labels are hidden."""
+    if isinstance(dataset, WithLabels):
+        return dataset._source
+    if isinstance(dataset, Concat):
+        return combined([_frames_of(part) for part in dataset.parts])
+    return dataset.fingerprint()

@@ -1,5 +1,9 @@
-"""One shard of stored latents: a safetensors file with a float16 tensor `(frames, tokens, width)` per camera, written
-piece by piece and read through a memory map.
+"""One shard of stored latents: a safetensors file, written piece by piece and read through a memory map.
+
+A frame's tokens are kept as their difference, in float16, from those of the first frame of its chunk, which are kept in
+float32: frames of a video differ little, so that the rounding is an order of magnitude below that of plain float16
+(which alone would move the losses of a training by some thousandths). Per camera: `latents.CAMERA` (frames, tokens,
+width) F16, `origin.CAMERA` (chunks, tokens, width) F32.
 
 The file is plain safetensors (an 8-byte length, a JSON header, the tensors one after another), so that any other
 program opens it; it is laid out here because the library's own writer wants all tensors in memory at once.
@@ -10,62 +14,85 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16
+from jaxtyping import Float
 
 from jepa_actions.errors import DataError
 
-DTYPE = np.dtype("<f2")
+HALF, FULL = np.dtype("<f2"), np.dtype("<f4")
 WRITING = ".writing-"  # how the name of an unfinished file begins
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tokens = dict[str, tuple[int, int]]  # camera: tokens per frame and their width
 
 
 def frame_bytes(tokens: Tokens) -> int:
-    """What a frame takes, all cameras together."""
-    return sum(n * width for n, width in tokens.values()) * DTYPE.itemsize
+    """What a frame takes, all cameras together, beside its chunk's origin."""
+    return sum(n * width for n, width in tokens.values()) * HALF.itemsize
 
 
 @dataclass(frozen=True)
 class ShardLayout:
     """What a shard holds and where: enough to write its header, and to know whether a file is that shard."""
 
-    rows: int  # frames
+    lengths: tuple[int, ...]  # frames of its episodes
     tokens: Tokens
+    chunk: int  # frames that share an origin; episodes begin a chunk
     key: str  # of the cache that it belongs to
-    first: int  # its first episode
+    first: int  # number of its first episode
 
+    @property
+    def rows(self) -> int:
+        """Frames."""
+        return sum(self.lengths)
+
+    @property
+    def chunks(self) -> int:
+        """Origins."""
+        return sum(-(-length // self.chunk) for length in self.lengths)
+
+    @cached_property
     def header(self) -> bytes:
         """The file's beginning, up to the first tensor."""
         header: dict[str, Any] = {"__metadata__": {"key": self.key, "first_episode": str(self.first)}}
         begin = 0
-        for camera, (n, width) in self.tokens.items():
-            end = begin + self.rows * n * width * DTYPE.itemsize
-            header[camera] = {"dtype": "F16", "shape": [self.rows, n, width], "data_offsets": [begin, end]}
+        for name, dtype, shape in self._tensors():
+            end = begin + math.prod(shape) * dtype.itemsize
+            kind = "F16" if dtype == HALF else "F32"
+            header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
             begin = end
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + text
 
-    def begins(self) -> dict[str, int]:
-        """Where in the file each camera's tensor begins."""
-        begin, out = len(self.header()), {}
-        for camera, (n, width) in self.tokens.items():
-            out[camera] = begin
-            begin += self.rows * n * width * DTYPE.itemsize
+    @cached_property
+    def places(self) -> dict[str, tuple[int, np.dtype[Any], tuple[int, int, int]]]:
+        """Per tensor, where in the file it begins, its dtype and its shape."""
+        begin, out = len(self.header), {}
+        for name, dtype, shape in self._tensors():
+            out[name] = (begin, dtype, shape)
+            begin += math.prod(shape) * dtype.itemsize
         return out
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return len(self.header()) + self.rows * frame_bytes(self.tokens)
+        return len(self.header) + sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in self._tensors())
+
+    def _tensors(self) -> Iterator[tuple[str, np.dtype[Any], tuple[int, int, int]]]:
+        for camera, shape in self.tokens.items():  # wider numbers first, so that all are aligned
+            yield f"origin.{camera}", FULL, (self.chunks, *shape)
+        for camera, shape in self.tokens.items():
+            yield f"latents.{camera}", HALF, (self.rows, *shape)
 
 
 class ShardWriter:
@@ -77,23 +104,21 @@ class ShardWriter:
     def __init__(self, path: Path, layout: ShardLayout) -> None:
         self.path, self.layout = path, layout
         self._draft = path.with_name(WRITING + path.name)
-        self._begins = layout.begins()
 
     def __enter__(self) -> ShardWriter:
         try:
             self._file = self._draft.open("wb")
-            self._file.write(self.layout.header())
+            self._file.write(self.layout.header)
         except OSError as error:
             raise _write_error(self.path, error) from error
         return self
 
-    def put(self, row: int, tokens: dict[str, Float16[np.ndarray, "t p d"]]) -> None:
-        """Write frames from row `row` on."""
+    def put(self, name: str, row: int, values: Float[np.ndarray, "t p d"]) -> None:
+        """Write rows of one tensor, from `row` on."""
+        begin, dtype, shape = self.layout.places[name]
         try:
-            for camera, values in tokens.items():
-                n, width = self.layout.tokens[camera]
-                self._file.seek(self._begins[camera] + row * n * width * DTYPE.itemsize)
-                self._file.write(np.ascontiguousarray(values, dtype=DTYPE).data)
+            self._file.seek(begin + row * math.prod(shape[1:]) * dtype.itemsize)
+            self._file.write(np.ascontiguousarray(values, dtype=dtype).data)
         except OSError as error:
             raise _write_error(self.path, error) from error
 
@@ -148,29 +173,25 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def map_shard(path: Path, layout: ShardLayout) -> dict[str, Float16[np.ndarray, "f p d"]]:
-    """The tensors of a shard, per camera, as views of the file.
+def map_shard(path: Path, layout: ShardLayout) -> dict[str, Float[np.ndarray, "f p d"]]:
+    """The tensors of a shard, by name, as views of the file.
 
     Raises:
         DataError: naming the file, if it is missing, of another size, or does not begin as `layout` says.
     """
+    check_size(path, layout)
     try:
-        check_size(path, layout)
         with path.open("rb") as file:
-            begin = file.read(len(layout.header()))
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
+            begin = file.read(len(layout.header))
+        raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if begin != layout.header():
+    if begin != layout.header:
         raise DataError(f"{path}: is not the shard that the index says: {_difference(begin, layout)}")
-    out = {}
-    for camera, at in layout.begins().items():
-        n, width = layout.tokens[camera]
-        part = np.asarray(raw)[at : at + layout.rows * n * width * DTYPE.itemsize]
-        out[camera] = part.view(DTYPE).reshape(layout.rows, n, width)
-    return out
+    return {
+        name: raw[at : at + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        for name, (at, dtype, shape) in layout.places.items()
+    }
 
 
 def check_size(path: Path, layout: ShardLayout) -> None:
@@ -185,7 +206,7 @@ def check_size(path: Path, layout: ShardLayout) -> None:
 
 def _difference(begin: bytes, layout: ShardLayout) -> str:
     """In what a header differs from what was expected."""
-    wanted = layout.header()
+    wanted = layout.header
     if begin[:8] != wanted[:8]:
         return f"a header of {int.from_bytes(begin[:8], 'little')} bytes, expected {len(wanted) - 8}"
     try:
@@ -202,7 +223,7 @@ def _difference(begin: bytes, layout: ShardLayout) -> str:
 
 
 def _write_error(path: Path, error: OSError) -> DataError:
-    if error.errno in FULL:
+    if error.errno in NO_ROOM:
         return DataError(
             f"{path}: no space left to write it ({error.strerror}); finished shards stay, and encoding again goes on "
             "from them"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from jepa_actions.data.latent_index import INDEX, LatentIndex, LatentKey
-from jepa_actions.data.latent_shard import DTYPE, check_size, map_shard, sha256_of
+from jepa_actions.data.latent_shard import FULL, HALF, check_size, map_shard, sha256_of
 from jepa_actions.data.types import VideoDataset, check_clips
 from jepa_actions.errors import DataError
 
@@ -39,17 +39,20 @@ class LatentStore:
         self.index = LatentIndex.read(self.folder)
         self.key, self.tokens = self.index.key, self.index.tokens
         shards = self.index.shards
-        self._layouts = [shard.layout(self.tokens, self.key) for shard in shards]
+        self._layouts = [self.index.layout(shard) for shard in shards]
         for shard, layout in zip(shards, self._layouts, strict=True):
             check_size(self.folder / shard.file, layout)
         count = max(self.index.episodes(), default=-1) + 1
-        self._lengths, self._start = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        # of every episode: frames, and the row and the chunk of its first frame in its shard
+        self._lengths, self._row, self._chunk = np.zeros((3, count), dtype=np.int64)
         self._shard = np.full(count, -1, dtype=np.int64)
         for number, shard in enumerate(shards):
             lengths = np.array(shard.lengths, dtype=np.int64)
             held = np.array(shard.episodes, dtype=np.int64)
             self._lengths[held], self._shard[held] = lengths, number
-            self._start[held] = np.cumsum(lengths) - lengths
+            self._row[held] = np.cumsum(lengths) - lengths
+            chunks = -(-lengths // self.index.chunk)
+            self._chunk[held] = np.cumsum(chunks) - chunks
         self._maps: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
         self._sound: set[int] = set()
         self._lock = threading.Lock()
@@ -82,13 +85,16 @@ class LatentStore:
                 "again to add it"
             )
         check_clips(self._lengths, episodes, frames, str(self.folder))
-        rows = self._start[episodes][:, None] + frames
-        out = {camera: np.empty((*rows.shape, *shape), DTYPE) for camera, shape in self.tokens.items()}
+        rows = self._row[episodes][:, None] + frames
+        chunks = self._chunk[episodes][:, None] + frames // self.index.chunk
+        out = {camera: np.empty((*rows.shape, *shape), FULL) for camera, shape in self.tokens.items()}
+        half = {camera: np.empty((*rows.shape, *shape), HALF) for camera, shape in self.tokens.items()}
         for clip, number in enumerate(self._shard[episodes]):
-            for camera, stored in self._map(int(number)).items():
-                # rows are inside, as checked: "clip" only spares numpy a buffer
-                np.take(stored, rows[clip], axis=0, out=out[camera][clip], mode="clip")
-        return {camera: torch.from_numpy(values).to(torch.float32) for camera, values in out.items()}
+            stored = self._map(int(number))
+            for camera in self.tokens:  # all are inside, as checked: "clip" only spares numpy a buffer
+                np.take(stored[f"origin.{camera}"], chunks[clip], axis=0, out=out[camera][clip], mode="clip")
+                np.take(stored[f"latents.{camera}"], rows[clip], axis=0, out=half[camera][clip], mode="clip")
+        return {camera: torch.from_numpy(out[camera]).add_(torch.from_numpy(half[camera])) for camera in self.tokens}
 
     def latents_of(self, episode: int) -> dict[str, Float[Tensor, "t p d"]]:
         """Tokens of a whole episode, per camera, in float32. Raises DataError as `read` does."""
@@ -107,7 +113,7 @@ class LatentStore:
         if damaged:
             raise DataError("; ".join(damaged))
 
-    def _map(self, number: int) -> dict[str, Float16[np.ndarray, "f p d"]]:
+    def _map(self, number: int) -> dict[str, Float[np.ndarray, "f p d"]]:
         with self._lock:
             if number in self._maps:
                 self._maps.move_to_end(number)
