@@ -2,103 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int, Int64, UInt8
 from torch import Tensor
 
+from jepa_actions.data.parallel import as_pictures, cores, new_clips, side_by_side
+from jepa_actions.data.video_decoder import abandon, decoder_for
+from jepa_actions.data.video_index import scan
 from jepa_actions.errors import DataError
 
-if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
+PIECE = 6  # frames, at least, of a stretch that is decoded by itself to keep another core busy
 
-SKIP_AT_MOST = 8  # frames decoded and thrown away before a seek is cheaper
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    import av
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such video file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: holds no video stream")
-            yield container, container.streams.video[0]
-    except av.FFmpegError as error:
-        raise DataError(
-            f"{path}: cannot be decoded as video ({error.strerror}); is it damaged or truncated?"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Frames in the order they are shown. `pts` is empty for a container without time stamps: then frames are counted
-    from the start."""
-
-    pts: Int64[np.ndarray, "n"]
-    keyframes: Int64[np.ndarray, "k"]
-    seek_to: Int64[np.ndarray, "k"]
-    times: Float64[np.ndarray, "n"]
-    fps: float
-    size: tuple[int, int]
-
-
-def _scan(path: Path) -> _Index:
-    with _opened(path) as (container, stream):
-        packets = [packet for packet in container.demux(stream) if packet.size > 0]
-        if stream.frames > len(packets) or any(packet.is_corrupt for packet in packets):
-            raise DataError(f"{path}: truncated, found {len(packets)} of {stream.frames} frames")
-        shown = [packet for packet in packets if not packet.is_discard]
-        size = (stream.codec_context.height, stream.codec_context.width)
-        fps = float(stream.average_rate or 0)
-        pts = np.array([packet.pts for packet in shown if packet.pts is not None], dtype=np.int64)
-        base = float(stream.time_base or 0)
-        if base and len(pts) == len(shown) and len(np.unique(pts)) == len(pts):
-            order = np.argsort(pts)
-            key = np.array([packet.is_keyframe for packet in shown], dtype=bool)[order]
-            seek_to = np.array([packet.pts if packet.dts is None else packet.dts for packet in shown], dtype=np.int64)[
-                order
-            ]
-            index = _Index(pts[order], np.flatnonzero(key), seek_to[key], pts[order] * base, fps, size)
-        else:
-            none = np.zeros(0, dtype=np.int64)
-            index = _Index(none, none, none, np.zeros(0), fps, size)
-    if len(index.pts) == 0:
-        with _opened(path) as (container, stream):
-            count = sum(1 for _ in container.decode(stream))
-        times = np.arange(count) / (fps or 1.0)
-        index = _Index(index.pts, index.keyframes, index.seek_to, times, fps or 1.0, size)
-    if len(index.times) == 0 or min(size) < 1:
-        raise DataError(f"{path}: holds no video frame")
-    return index
+Clips = tuple[Sequence["VideoFile"], Int[np.ndarray, "b t"]]
+_owners = itertools.count()
 
 
 class VideoFile:
-    """One video file; frame `i` is the i-th shown. The file is indexed once and opened anew by each `read`.
+    """One video file; frame `i` is the i-th shown. The file is indexed once; decoders stay open between reads.
 
-    Frames come as RGB uint8 of `image_size` (H, W), by default the file's own. Raises DataError naming the file where
-    it cannot be opened, holds no video, is truncated, or a frame cannot be decoded.
+    Frames come as RGB uint8 of `image_size` (H, W), by default the file's own; channels are last in memory. Many
+    threads may read one file at a time, each with a decoder of its own; a pickled copy and a forked process open theirs
+    anew. Without `image_size` the bytes are those that lerobot gives; with it they are the same on every machine, also
+    where it is the file's own.
+
+    Raises DataError naming the file where it cannot be opened, holds no video, is truncated, or a frame cannot be
+    decoded.
     """
 
     def __init__(self, path: str | Path, *, image_size: tuple[int, int] | None = None) -> None:
         check_image_size(image_size)
         self.path = Path(path)
-        self._index = _scan(self.path)
+        self._index = scan(self.path)
         self.source_size = self._index.size
         self.image_size = image_size or self._index.size
+        self._asked = image_size
+        self._own()
+
+    def _own(self) -> None:
+        # Decoders belong to this object, not to its path: what lies there may be written anew.
+        self._owner = next(_owners)
+        weakref.finalize(self, abandon, self._owner).atexit = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_owner"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._own()
 
     def __len__(self) -> int:
-        return len(self._index.times)
+        return len(self._index)
 
     @property
     def fps(self) -> float:
@@ -118,78 +79,34 @@ class VideoFile:
 
     def read(self, frames: Int[np.ndarray, "n"]) -> UInt8[Tensor, "n 3 h w"]:
         """The frames of these numbers, in this order; a number may come twice."""
-        wanted, back = np.unique(np.asarray(frames, dtype=np.int64), return_inverse=True)
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
-            bad = wanted[0] if wanted[0] < 0 else wanted[-1]
+        return gather_clips([self], np.asarray(frames, dtype=np.int64)[None])[0]
+
+    def read_into(
+        self, wanted: Sequence[int], rows: Sequence[Int64[np.ndarray, "k"]], pictures: UInt8[np.ndarray, "n h w3"]
+    ) -> None:
+        """Write frame `wanted[k]` (ascending) as RGB to every `pictures[rows[k]]`, in this thread."""
+        with decoder_for(self._owner, self.path, self._index, wanted[0]) as decoder:
+            for places, frame in zip(rows, decoder.frames(wanted), strict=True):
+                rgb = decoder.rgb(frame, self._asked)
+                for row in places.tolist():
+                    pictures[row] = rgb
+
+    def check(self, frames: Int64[np.ndarray, "n"]) -> None:
+        """Raise DataError where a number is not that of a frame."""
+        if len(frames) and (frames.min() < 0 or frames.max() >= len(self)):
+            bad = frames.min() if frames.min() < 0 else frames.max()
             raise DataError(f"{self.path}: frame {bad} asked for, expected 0 to {len(self) - 1}")
-        height, width = self.image_size
-        out = torch.empty((len(wanted), 3, height, width), dtype=torch.uint8)
-        if len(wanted):
-            resize = _Resizer(self.image_size, self.source_size)
-            with _opened(self.path) as (container, stream):
-                for slot, frame in enumerate(self._walk(container, stream, wanted.tolist())):
-                    out[slot] = torch.from_numpy(resize(frame)).permute(2, 0, 1)
-        return out[torch.from_numpy(back)]
 
-    def _walk(self, container: InputContainer, stream: VideoStream, wanted: list[int]) -> Iterator[VideoFrame]:
-        numbered: Iterator[tuple[int, VideoFrame]] = self._numbered(container, stream)
-        here = -1
-        for target in wanted:
-            key = int(np.searchsorted(self._index.keyframes, target, side="right")) - 1
-            if key >= 0 and self._index.keyframes[key] - here > SKIP_AT_MOST:
-                here, frame, numbered = self._seek(container, stream, key, target)
-            while here < target:
-                step = next(numbered, None)
-                if step is None:
-                    raise DataError(
-                        f"{self.path}: frame {target} of {len(self)} cannot be decoded; is it damaged or truncated?"
-                    )
-                here, frame = step
-            if here != target or frame.is_corrupt:
-                raise DataError(f"{self.path}: frame {target} of {len(self)} is damaged")
-            yield frame
-
-    def _seek(
-        self, container: InputContainer, stream: VideoStream, key: int, target: int
-    ) -> tuple[int, VideoFrame, Iterator[tuple[int, VideoFrame]]]:
-        # Containers index by decoding time, so a seek may land one keyframe late: then ask for an earlier one.
-        for attempt in dict.fromkeys((key, max(key - 1, 0), 0)):
-            container.seek(int(self._index.seek_to[attempt]), stream=stream)
-            numbered = self._numbered(container, stream)
-            first = next(numbered, None)
-            if first is not None and first[0] <= target:
-                return first[0], first[1], numbered
-        raise DataError(f"{self.path}: no seek reaches frame {target} of {len(self)}")
-
-    def _numbered(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
-        pts = self._index.pts
-        for count, frame in enumerate(container.decode(stream)):
-            if len(pts) == 0:
-                yield count, frame
-            elif frame.pts is not None:
-                number = int(np.searchsorted(pts, frame.pts))
-                if number < len(pts) and pts[number] == frame.pts:
-                    yield number, frame
-
-
-class _Resizer:
-    """A decoded frame as RGB of one size, the same bytes on every machine (bit-exact swscale, one thread)."""
-
-    def __init__(self, size: tuple[int, int], source: tuple[int, int]) -> None:
-        from av.video.reformatter import Interpolation, VideoReformatter
-
-        smaller = size[0] < source[0] or size[1] < source[1]
-        method = Interpolation.AREA if smaller else Interpolation.BILINEAR
-        self._flags = method | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-        self._reformatter = VideoReformatter()
-        self._size = size
-
-    def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        height, width = self._size
-        rgb = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=self._flags, threads=1
-        )
-        return np.ascontiguousarray(rgb.to_ndarray())
+    def split(self, wanted: Int64[np.ndarray, "n"], pieces: int) -> list[slice]:
+        """At most `pieces` stretches of ascending frame numbers, each from a keyframe on, for as many decoders."""
+        count = min(pieces, len(wanted) // PIECE)
+        cuts = [0]
+        for k in range(1, count):
+            frame = self._index.keyframes[self._index.key(int(wanted[k * len(wanted) // count]))]
+            cut = int(np.searchsorted(wanted, frame))
+            if cut - cuts[-1] >= PIECE // 2:
+                cuts.append(cut)
+        return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(wanted)], strict=True)]
 
 
 def check_image_size(image_size: tuple[int, int] | None) -> None:
@@ -198,20 +115,82 @@ def check_image_size(image_size: tuple[int, int] | None) -> None:
         raise DataError(f"image_size {image_size} given, expected (height, width), both at least 1")
 
 
-def gather_clips(files: Sequence[VideoFile], frames: Int[np.ndarray, "b t"]) -> UInt8[Tensor, "b t 3 h w"]:
-    """Frames `frames[i]` of `files[i]` for every clip i; a file that several clips share is decoded once."""
-    steps = frames.shape[1]
-    size = files[0].image_size if files else (1, 1)
-    out = torch.empty((len(files), steps, 3, *size), dtype=torch.uint8)
-    rows: dict[int, list[int]] = {}
-    for row, file in enumerate(files):
-        if file.image_size != size:
+def gather_clips(
+    files: Sequence[VideoFile],
+    frames: Int[np.ndarray, "b t"],
+    *,
+    out: UInt8[Tensor, "b t 3 h w"] | None = None,
+    threads: int | None = None,
+) -> UInt8[Tensor, "b t 3 h w"]:
+    """Frames `frames[i]` of `files[i]` for every clip i; see `gather_cameras`."""
+    return gather_cameras({"": (files, frames)}, out=None if out is None else {"": out}, threads=threads)[""]
+
+
+def gather_cameras(
+    clips: Mapping[str, Clips],
+    *,
+    out: Mapping[str, UInt8[Tensor, "b t 3 h w"]] | None = None,
+    threads: int | None = None,
+) -> dict[str, UInt8[Tensor, "b t 3 h w"]]:
+    """The clips of several cameras: for each the files, one per clip, and the numbers of the frames, `(b, t)`.
+
+    A frame that several clips of a camera share is decoded once. Files, and where they are few, stretches of a file
+    between keyframes, are decoded side by side by `threads` threads (default: one per core), the caller among them; the
+    result does not depend on how many. `out` are tensors to write to instead of new ones, as `new_clips` makes them.
+
+    Raises DataError naming the file for a frame that does not exist or cannot be decoded, or files of a camera that
+    differ in size; ShapeError for `out` of another shape.
+    """
+    sizes = {camera: _one_size(files) for camera, (files, _) in clips.items()}
+    if out is None:
+        out = {camera: new_clips(frames.shape, sizes[camera]) for camera, (_, frames) in clips.items()}
+    parts: list[_Part] = []
+    for camera, (files, frames) in clips.items():
+        parts += _by_file(files, frames, as_pictures(out[camera], (*frames.shape, 3, *sizes[camera])))
+    threads = threads or cores()
+    pieces = 1 if threads == 1 or not parts else -(-2 * threads // len(parts))
+    side_by_side([piece for part in parts for piece in part.pieces(pieces)], threads)
+    return {camera: out[camera] for camera in clips}
+
+
+def _one_size(files: Sequence[VideoFile]) -> tuple[int, int]:
+    for file in files:
+        if file.image_size != files[0].image_size:
             raise DataError(
-                f"{file.path}: frames of {file.image_size} beside {files[0].path} of {size}, expected one size; set "
-                f"image_size"
+                f"{file.path}: frames of {file.image_size} beside {files[0].path} of {files[0].image_size}, expected "
+                "one size; set image_size"
             )
-        rows.setdefault(id(file), []).append(row)
-    for members in rows.values():
-        images = files[members[0]].read(frames[members].ravel())
-        out[members] = images.reshape(len(members), steps, *images.shape[1:])
-    return out
+    return files[0].image_size if files else (1, 1)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a request wants of one file: ascending frame numbers, and the pictures each is written to."""
+
+    file: VideoFile
+    wanted: Int64[np.ndarray, "n"]
+    rows: list[Int64[np.ndarray, "k"]]
+    pictures: UInt8[np.ndarray, "n h w3"]
+
+    def pieces(self, count: int) -> Iterator[Callable[[], None]]:
+        """At most `count` jobs that decode it."""
+        for piece in self.file.split(self.wanted, count):
+            yield partial(self.file.read_into, self.wanted[piece].tolist(), self.rows[piece], self.pictures)
+
+
+def _by_file(
+    files: Sequence[VideoFile], frames: Int[np.ndarray, "b t"], pictures: UInt8[np.ndarray, "n h w3"]
+) -> Iterator[_Part]:
+    clips: dict[int, list[int]] = {}
+    for clip, file in enumerate(files):
+        clips.setdefault(id(file), []).append(clip)
+    steps = frames.shape[1]
+    for members in clips.values():
+        file, numbers = files[members[0]], np.asarray(frames[members], dtype=np.int64).ravel()
+        if not len(numbers):
+            continue
+        file.check(numbers)
+        rows = (np.array(members)[:, None] * steps + np.arange(steps)).ravel()
+        order = np.argsort(numbers, kind="stable")
+        wanted, first = np.unique(numbers[order], return_index=True)
+        yield _Part(file, wanted, np.split(rows[order], first[1:]), pictures)
