@@ -24,7 +24,7 @@ LEVELS = np.random.default_rng(0).integers(20, 230, 60).tolist()
 def short_gop(tmp_path_factory):
     """Key frames every two, and an encoder that holds frames back, as lerobot writes them."""
     path = tmp_path_factory.mktemp("video") / "short.mp4"
-    write_video(path, LEVELS, 10, (32, 48), "libx264", g="2", bf="2")
+    write_video(path, LEVELS, 10, (32, 48), "libx264", g="2", bf="2", sc_threshold="0")
     return path
 
 
