@@ -186,7 +186,7 @@ def test_several_cameras(tmp_path):
 
 
 def test_two_room_one_and_many(tmp_path):
-    keep = {"episodes": 4, "seed": 5, "max_steps": 8, "robot_type": "two_room"}
+    keep = {"episodes": 4, "seed": 5, "max_steps": 5, "robot_type": "two_room"}
     record(gym_adapter.TwoRoomEnv(), "random", tmp_path / "one", **keep)
     for mode in MODES:
         env = gym_vector.TwoRoomVectorEnv(3, autoreset_mode=mode)
@@ -195,7 +195,7 @@ def test_two_room_one_and_many(tmp_path):
         np.testing.assert_array_equal(labels[0].actions, labels[1].actions)
         frames = [frames_of(load_dataset(tmp_path / name), 3)["image"] for name in ("one", mode.value)]
         np.testing.assert_array_equal(*frames)
-    assert frames[0].shape == (9, 3, 64, 64)
+    assert frames[0].shape == (6, 3, 64, 64)
 
 
 class Interrupts:
