@@ -1,4 +1,5 @@
-"""A Hub of a few routes for the tests, in memory: create, push (small and LFS files), resolve, revision, tree.
+"""A Hub of a few routes for the tests, in memory: create, push (small and LFS files), resolve, revision, tree; models,
+and data sets, whose ids here begin with `datasets/`.
 
 Run it as a script to serve until its standard input closes; it prints its port first. Clients set HF_ENDPOINT, HF_TOKEN
 and HF_HUB_DISABLE_XET=1 (uploads through Xet cannot be served this simply).
@@ -24,6 +25,9 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.uploads: dict[str, bytes] = {}
+        self.served = []
+
+    served: list[str]  # what was downloaded, in order
 
     def commit(self, repo: str) -> str:
         files = self.repositories[repo]
@@ -62,8 +66,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = unquote(urlparse(self.path).path).strip("/").split("/")
-        api = parts[:2] == ["api", "models"]
-        repo = "/".join(parts[2:4] if api else parts[:2])
+        api = parts[:2] in (["api", "models"], ["api", "datasets"])
+        of = "datasets/" if "datasets" in parts[:2] else ""
+        if of and not api:
+            parts = parts[1:]
+        repo = of + "/".join(parts[2:4] if api else parts[:2])
         files = self.server.repositories.get(repo)
         if files is None:
             return self.missing("Repo")
@@ -74,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.missing("Revision")
             if name not in files:
                 return self.missing("Entry")
+            if self.command == "GET":
+                self.server.served.append(name)
             etag = {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"', "X-Repo-Commit": sha}
             return self.reply(200, files[name], etag | {"Content-Type": "application/octet-stream"})
         if parts[4:5] in (["revision"], ["tree"]) and parts[5] not in ("main", sha):
@@ -84,7 +93,9 @@ class Handler(BaseHTTPRequestHandler):
                 for p, d in files.items()
             ]
             return self.reply(200, rows)
-        return self.reply(200, {"id": repo, "sha": sha, "siblings": [{"rfilename": p} for p in files]})
+        return self.reply(
+            200, {"id": repo.removeprefix("datasets/"), "sha": sha, "siblings": [{"rfilename": p} for p in files]}
+        )
 
     do_HEAD = do_GET
 
@@ -96,7 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, {"errors": [], "warnings": []})
         if path == "/api/repos/create":
             asked = json.loads(data)
-            repo = f"{asked.get('organization') or 'user'}/{asked['name']}"
+            of = "datasets/" if asked.get("type") == "dataset" else ""
+            repo = f"{of}{asked.get('organization') or 'user'}/{asked['name']}"
             status = 409 if repo in self.server.repositories else 200
             self.server.repositories.setdefault(repo, {})
             return self.reply(status, {"url": f"http://{self.headers['Host']}/{repo}", "id": repo})
@@ -113,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             ]
             return self.reply(200, {"transfer": "basic", "objects": rows})
         if path.endswith("/commit/main"):
-            repo = "/".join(parts[2:4])
+            repo = ("datasets/" if parts[1] == "datasets" else "") + "/".join(parts[2:4])
             files = self.server.repositories[repo]
             for row in map(json.loads, data.splitlines()):
                 value = row["value"]

@@ -96,6 +96,7 @@ class LeRobot(Viewable):
         self._rows = RowReader(self._files, self._places, self._labels, self.fps)
         sizes = {camera: self._info.size(camera) for camera in videos}
         self._videos = VideoReader(self._files, self._places, self.fps, sizes, image_size)
+        self._files.watch(self._videos.drop)
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     @property

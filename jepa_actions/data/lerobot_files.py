@@ -40,6 +40,9 @@ class LocalFiles:
             self.good.add(name)
         return path
 
+    def watch(self, evicted: Callable[[str], None]) -> None:
+        """Call `evicted` with the name of every file that is deleted to make room."""
+
     @contextmanager
     def held(self, names: Sequence[str]) -> Iterator[None]:
         """While it lasts, these files stay."""
@@ -72,13 +75,19 @@ class HubFiles(LocalFiles):
             raise DataError(f"{name}: disk_limit {disk_limit}, expected a number of bytes, at least 1")
         super().__init__(_snapshot(name, revision))
         self.name, self.commit, self.disk_limit = name, self.root.name, disk_limit
-        self.evicted: Callable[[str], None] = lambda name: None
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.RLock()
         self._held: Counter[str] = Counter()
+        self._evicted: Callable[[str], None] = lambda name: None
         self._videos: OrderedDict[str, int] = OrderedDict()
         old = [path for path in (self.root / "videos").rglob("*") if path.is_file()]
         for path in sorted(old, key=lambda path: path.stat().st_atime):
             self._videos[path.relative_to(self.root).as_posix()] = path.stat().st_size
+
+    def watch(self, evicted: Callable[[str], None]) -> None:
+        self._evicted = evicted
 
     def at_hand(self, name: str) -> bool:
         return (self.root / name).is_file()
@@ -116,7 +125,7 @@ class HubFiles(LocalFiles):
                 path = self.root / name
                 path.resolve().unlink(missing_ok=True)  # the content; the name is a link to it
                 path.unlink(missing_ok=True)
-                self.evicted(name)
+                self._evicted(name)
 
     def identity(self, name: str) -> tuple[str, int, int] | None:
         """`None` for a file that is not here: the commit stands for it."""
@@ -127,8 +136,8 @@ class HubFiles(LocalFiles):
         return {key: self.__dict__[key] for key in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["name"], state["commit"], state["disk_limit"])  # type: ignore[misc]
         self.__dict__.update(state)
+        self._begin()
 
 
 def open_files(root: str | Path, revision: str | None, disk_limit: int | None) -> LocalFiles:
