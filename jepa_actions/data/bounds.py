@@ -106,11 +106,15 @@ class ModelBounds:
         if codec.bounds.kind == "box":
             low, high = (edge[: scaling.width].to(actions) for edge in (self.low, self.high))
             return scaling.with_classes(rows.clamp(low, high), rows, high > 0).flatten(-2)
-        raw = scaling.decode(rows)
+        # In the model's own precision: planners do this for every candidate, and the last bit of a bound is nobody's.
+        mean, std = (torch.from_numpy(x[scaling.affine]).to(actions) for x in (codec.mean, codec.std))
+        numbers = rows if not scaling.hot else rows[..., scaling.affine_at]
+        numbers = (codec.bounds.project(numbers * std + mean) - mean) / std
         if not scaling.hot:
-            return scaling.encode(codec.bounds.project(raw)).flatten(-2)
-        raw[..., scaling.affine] = codec.bounds.project(raw[..., scaling.affine])
-        return scaling.encode(raw).flatten(-2)
+            return numbers.flatten(-2)
+        inside = rows.clone()
+        inside[..., scaling.affine_at] = numbers
+        return scaling.with_classes(inside, rows, self.high[: scaling.width].to(actions) > 0).flatten(-2)
 
 
 def check_keys(place: str, saved: Mapping[str, Any], expected: set[str]) -> None:

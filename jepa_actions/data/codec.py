@@ -129,10 +129,12 @@ class ActionCodec:
         The recorded command itself for `source="action"`, which needs no proprio; otherwise the changes, one after the
         other, from the present proprio on. Raises ShapeError where proprio lacks the codec's dimensions.
         """
-        raw, displacement = wide(self.decode(model)), self.displacement
-        origin = displacement.origin().to(raw)
+        displacement = self.displacement
         if self.source == "action":
-            return displacement.after(origin, raw).to(model.dtype)
+            raw = wide(self.decode(model))
+            return displacement.after(displacement.origin().to(raw), raw).to(model.dtype)
+        raw = self.decode(wide(model), exact=False)
+        origin = displacement.origin().to(raw)
         picked, columns = self.seen_from
         fits = proprio is not None and proprio.is_floating_point() and proprio.shape[-1] > max(columns, default=-1)
         exact = self.columns is None and len(columns) == displacement.width
@@ -190,10 +192,13 @@ class ActionCodec:
             )
         return self.scaling.encode(raw).flatten(-2)
 
-    def decode(self, model: Float[Tensor, "*n ba"]) -> Float[Tensor, "*n block a"]:
-        """Blocks of raw actions of model actions. Raises ShapeError where the last dimension is not `action_dim`."""
+    def decode(self, model: Float[Tensor, "*n ba"], *, exact: bool = True) -> Float[Tensor, "*n block a"]:
+        """Blocks of raw actions of model actions; see `Scaling.decode`.
+
+        Raises ShapeError where the last dimension is not `action_dim`.
+        """
         self.check_model(model)
-        return self.scaling.decode(model.unflatten(-1, (self.block, self.scaling.width)))
+        return self.scaling.decode(model.unflatten(-1, (self.block, self.scaling.width)), exact=exact)
 
     def check_model(self, model: Tensor) -> None:
         """Raise ShapeError unless `model` holds model actions."""

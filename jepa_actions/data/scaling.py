@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from jepa_actions.errors import DataError
@@ -23,9 +23,10 @@ class Scaling:
     """Raw dimension d is `(raw - mean[d]) / std[d]` in the model, or where `classes[d]` is k > 0 one of k classes,
     0 to k-1, as k numbers of which one is 1 and the others are 0.
 
-    Computed in double precision and rounded once. A model number is then the nearest there is, so that decoding gives
-    the raw number back to the bit wherever a float32 model number does, and otherwise to within one unit in the last
-    place of max(|raw|, |raw - mean|). Classes come back exactly.
+    Computed in double precision and rounded once, so that a model number is the nearest there is. What is decoded is
+    never farther from the raw number than one epsilon (2^-23 in single precision) of |raw - mean|, and is that number
+    to the bit where it is a multiple of a power of two of at least that size: whole numbers, readings of few bits,
+    differences of larger numbers. Classes come back exactly.
     """
 
     names: tuple[str, ...]
@@ -41,12 +42,17 @@ class Scaling:
     @cached_property
     def starts(self) -> list[int]:
         """Where each raw dimension begins among the model's."""
-        return np.concatenate([[0], np.cumsum([max(1, k) for k in self.classes])[:-1]]).astype(int).tolist()
+        return [sum(max(1, k) for k in self.classes[:d]) for d in range(len(self.classes))]
 
     @cached_property
     def affine(self) -> list[int]:
         """Raw dimensions that are scaled."""
         return [d for d, k in enumerate(self.classes) if not k]
+
+    @cached_property
+    def affine_at(self) -> list[int]:
+        """Where these stand among the model's."""
+        return [self.starts[d] for d in self.affine]
 
     @cached_property
     def hot(self) -> list[tuple[int, int, int]]:
@@ -59,7 +65,7 @@ class Scaling:
         if not self.hot:
             return ((wide(raw) - mean) / std).to(raw.dtype)
         out = raw.new_zeros(*raw.shape[:-1], self.width)
-        out[..., [self.starts[d] for d in self.affine]] = ((wide(raw) - mean) / std).to(raw.dtype)[..., self.affine]
+        out[..., self.affine_at] = ((wide(raw) - mean) / std).to(raw.dtype)[..., self.affine]
         for d, start, count in self.hot:
             bad = not_a_class(raw[..., d], count)
             if bool(bad.any()):
@@ -67,14 +73,20 @@ class Scaling:
             out[..., start : start + count] = torch.nn.functional.one_hot(raw[..., d].long(), count).to(raw.dtype)
         return out
 
-    def decode(self, model: Float[Tensor, "*n w"]) -> Float[Tensor, "*n a"]:
-        """Raw numbers; of a discrete dimension the class with the largest number."""
+    def decode(self, model: Float[Tensor, "*n w"], *, exact: bool = True) -> Float[Tensor, "*n a"]:
+        """Raw numbers; of a discrete dimension the class with the largest number.
+
+        Without `exact` the affine map alone, for whoever decodes every candidate of a plan.
+        """
         mean, std = self._statistics(model)
+        numbers = model
+        if self.hot:
+            numbers, mean, std = model[..., self.affine_at], mean[self.affine], std[self.affine]
+        numbers = (simplest(numbers, mean, std) if exact else wide(numbers) * std + mean).to(model.dtype)
         if not self.hot:
-            return (wide(model) * std + mean).to(model.dtype)
+            return numbers
         raw = model.new_zeros(*model.shape[:-1], len(self.classes))
-        scaled = wide(model[..., [self.starts[d] for d in self.affine]]) * std[self.affine] + mean[self.affine]
-        raw[..., self.affine] = scaled.to(model.dtype)
+        raw[..., self.affine] = numbers
         for d, start, count in self.hot:
             raw[..., d] = model[..., start : start + count].argmax(-1).to(model.dtype)
         return raw
@@ -95,6 +107,30 @@ class Scaling:
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = torch.from_numpy(self.mean).to(like.device), torch.from_numpy(self.std).to(like.device)
         return wide(mean), wide(std)
+
+
+def simplest(model: Float[Tensor, "*n a"], mean: Float[Tensor, "a"], std: Float[Tensor, "a"]) -> Float[Tensor, "*n a"]:
+    """The number of fewest binary digits among those whose model number is `model`, all near `model * std + mean`.
+
+    There may be several. Recorded numbers rarely use every digit (they are counts, readings of few bits, differences of
+    larger numbers), so the simplest is the one that was most likely encoded: whole numbers come back whole.
+    """
+    exact = wide(model) * std + mean
+    if exact.dtype == model.dtype:
+        return exact
+    with torch.no_grad():
+        spacing = _power_of_two(wide(model)) * torch.finfo(model.dtype).eps * std
+        grid = _power_of_two(spacing)  # the coarsest that has a multiple in any such stretch
+        off = torch.zeros_like(exact)
+        for step in (grid, 2 * grid):
+            other = (exact / step).round_().mul_(step).sub_(exact)
+            off = torch.where(other.abs() <= spacing / 2, other, off)
+    return exact + off
+
+
+def _power_of_two(numbers: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
+    """The largest power of two that is no larger than a number, its sign aside; 0 of 0."""
+    return (numbers.view(torch.int64) & 0x7FF0000000000000).view(torch.float64)
 
 
 def not_a_class(values: Float[Tensor, "*n"], count: int) -> Bool[Tensor, "*n"]:

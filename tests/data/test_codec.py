@@ -90,6 +90,7 @@ def test_the_ball_scales_each_raw_action_of_a_block_by_itself():
     assert torch.allclose(projected, torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
 
 
+@settings(deadline=None)
 @given(st.floats(-1e3, 1e3))
 def test_wrapped_angles_are_in_range_and_equal_modulo_a_turn(angle):
     wrapped = float(wrap_angle(np.array([angle]))[0])
