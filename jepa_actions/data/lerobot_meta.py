@@ -135,8 +135,8 @@ def read_info(root: Path) -> Info:
     if wrong:
         raise DataError(f"{path}: feature {wrong[0]!r} is {raw['features'][wrong[0]]!r}, expected dtype, shape, names")
     chunks = raw.get("chunks_size", 1000)
-    if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
-        raise DataError(f"{path}: chunks_size is {chunks!r}, expected a whole number, at least 1")
+    if not isinstance(chunks, int) or isinstance(chunks, bool) or not 1 <= chunks <= MOST_BYTES:
+        raise DataError(f"{path}: chunks_size is {chunks!r:.40}, expected a whole number, 1 to {MOST_BYTES}")
     frames = raw.get("total_frames")
     frames = frames if isinstance(frames, int) and not isinstance(frames, bool) else None
     paths = (raw["data_path"], raw["video_path"])

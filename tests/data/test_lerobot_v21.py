@@ -144,3 +144,6 @@ def test_chunks_size_that_is_no_number(damaged):
     path.write_text(json.dumps({**json.loads(path.read_text()), "chunks_size": 0}))
     with pytest.raises(DataError, match="chunks_size is 0, expected a whole number"):
         LeRobot(damaged)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chunks_size": 10**60}))
+    with pytest.raises(DataError, match="chunks_size is 1000"):
+        LeRobot(damaged)
