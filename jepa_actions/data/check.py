@@ -88,7 +88,7 @@ def _check_one(
         try:
             dataset = open_tolerant(data, cameras=cameras, image_size=image_size)
         except JepaActionsError as error:
-            closed = unopened(Path(data), str(error), image_size)
+            closed = unopened(Path(data), str(error), cameras, image_size)
             return [*(check_sums(Path(data)) or ()), *check_splits(Path(data)), *closed], None, digests
     else:
         dataset = data

@@ -26,14 +26,20 @@ class Place:
     def __init__(self, dataset: VideoDataset | None) -> None:
         self.dataset = dataset
         self._labels = getattr(dataset, "label_file", None)
+        self._videos = getattr(dataset, "videos", {})  # of a folder: files by camera
+        self._root = getattr(dataset, "root", None)
         self._video = getattr(dataset, "video_file", None)
 
     def labels(self, i: int) -> str:
-        """The file of an episode's labels."""
+        """The file of an episode's labels; in a folder of videos its first video."""
+        if self._labels is None and self._videos:
+            return self.video(i, next(iter(self._videos)))
         return "" if self._labels is None else str(self._labels(i))
 
     def video(self, i: int, camera: str) -> str:
         """The file of an episode's frames; that of its labels where pictures are in it."""
+        if self._video is None and self._root is not None and camera in self._videos:
+            return str(self._videos[camera][i].path.relative_to(self._root).as_posix())
         if self._video is None:
             return ""
         try:
@@ -65,15 +71,18 @@ class Place:
         return found
 
 
-def unopened(root: Path, message: str, image_size: tuple[int, int] | None) -> list[Problem]:
+def unopened(
+    root: Path, message: str, cameras: Sequence[str] | None, image_size: tuple[int, int] | None
+) -> list[Problem]:
     """Why a data set does not open: in a folder of videos every file that does not decode, else the reader's words."""
     found = []
     if root.is_dir() and not (root / "meta").is_dir():
-        for i, path in enumerate(video_files(root)):
-            fault = _undecodable(path, image_size)
-            if fault is not None:
-                name = path.relative_to(root).as_posix()
-                found.append(Problem(i, name, "", fault, True, "unreadable"))
+        for folder in [root / camera for camera in cameras or ()] or [root]:
+            for i, path in enumerate(video_files(folder)):
+                fault = _undecodable(path, image_size)
+                if fault is not None:
+                    name = path.relative_to(root).as_posix()
+                    found.append(Problem(i, name, "", fault, True, "unreadable"))
     said = any(problem.message == message for problem in found)
     return found if said else [Problem(None, "", "", message, True, "unreadable"), *found]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class VideoFolder(LabelledVideos):
     `folder_labels`; a video without a row has none. `image_size` (H, W) resizes on decode without keeping the aspect;
     without it all videos of a camera must have one size. `rates` are the episodes' frame rates, from the labels or else
     the files, and `variable_rate` says which of them vary inside; `fps` is the median rate. Times are the containers'
-    unless the labels give a rate.
+    unless the labels give a rate. `skip` names files, by their path inside `root`, whose episodes are left out.
 
     Raises DataError where there is no video, a file cannot be decoded, cameras differ in their files or frames, and for
     labels that are malformed, are not one per step, or name a video that does not exist; for labels that are not finite
@@ -70,12 +70,14 @@ class VideoFolder(LabelledVideos):
         *,
         cameras: Sequence[str] | None = None,
         image_size: tuple[int, int] | None = None,
+        skip: Collection[str] = (),
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder, expected a folder of videos")
         paths = _by_camera(self.root, tuple(cameras) if cameras else (CAMERA,))
         labels, info = read_labels(self.root)
+        paths, labels = _without(self.root, paths, labels, frozenset(skip))
         super().__init__(
             self.root.resolve().name,
             str(self.root),
@@ -107,12 +109,29 @@ def _by_camera(root: Path, cameras: tuple[str, ...]) -> dict[str, dict[str, Path
     return out
 
 
+def _names(root: Path, paths: dict[str, dict[str, Path]], name: str) -> set[str]:
+    """What labels may call an episode: its path inside a camera's folder, or inside `root`."""
+    return {name, *(files[name].relative_to(root).as_posix() for files in paths.values())}
+
+
+def _without(
+    root: Path, paths: dict[str, dict[str, Path]], labels: dict[str, Labels], skip: Collection[str]
+) -> tuple[dict[str, dict[str, Path]], dict[str, Labels]]:
+    """Videos and labels of the episodes none of whose files is skipped."""
+    names = [name for name in next(iter(paths.values())) if not _names(root, paths, name).isdisjoint(skip)]
+    gone = {key for name in names for key in _names(root, paths, name)}
+    kept = {camera: {k: path for k, path in files.items() if k not in names} for camera, files in paths.items()}
+    if names and not next(iter(kept.values())):
+        raise DataError(f"{root}: all {len(names)} episodes skipped, expected one to be left")
+    return kept, {key: row for key, row in labels.items() if key not in gone}
+
+
 def _in_order(root: Path, paths: dict[str, dict[str, Path]], labels: dict[str, Labels]) -> list[Labels]:
     """The labels of each episode, which may be named as it is inside a camera's folder or inside `root`."""
     left = dict(labels)
     out = []
     for name in next(iter(paths.values())):
-        names = {name, *(files[name].relative_to(root).as_posix() for files in paths.values())}
+        names = _names(root, paths, name)
         given = [left.pop(key) for key in sorted(names) if key in left]
         if len(given) > 1:
             raise DataError(f"{given[1].place}: a second row for {name}, expected only the one in {given[0].place}")

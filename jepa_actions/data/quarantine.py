@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from jepa_actions.data.check_files import unopened
+from jepa_actions.data.folder import VideoFolder
 from jepa_actions.data.problems import Problem, bad_episodes, raise_first
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.data.view import Subset
@@ -28,18 +30,15 @@ class Quarantined(Subset):
     """`dataset` without the episodes that have a fatal problem, numbered anew; `skipped` says which and why."""
 
     def __init__(self, dataset: VideoDataset, problems: Iterable[Problem]) -> None:
-        problems = list(problems)
-        bad = bad_episodes(problems)
-        first = {p.episode: p for p in reversed(problems) if p.fatal and p.episode is not None}
-        if len(bad) == len(dataset):
+        skipped = _skipped(problems)
+        if len(skipped) == len(dataset):
             raise DataError(
-                f"{dataset.name}: all {len(bad)} episodes have problems, expected one without; the first: "
-                f"{first[bad[0]].message}"
+                f"{dataset.name}: all {len(skipped)} episodes have problems, expected one without; the first: "
+                f"{skipped[0]['message']}"
             )
-        super().__init__(dataset, [i for i in range(len(dataset)) if i not in set(bad)])
-        self.skipped: list[Skipped] = [
-            {"episode": i, "file": first[i].file, "field": first[i].field, "message": first[i].message} for i in bad
-        ]
+        bad = {item["episode"] for item in skipped}
+        super().__init__(dataset, [i for i in range(len(dataset)) if i not in bad])
+        self.skipped = skipped
 
     def over(self, dataset: VideoDataset) -> VideoDataset:
         """The same episodes of another data set."""
@@ -68,14 +67,43 @@ def quarantine(
     """
     from jepa_actions.data.check import check, open_tolerant
 
-    dataset = (
-        open_tolerant(data, cameras=cameras, image_size=image_size) if isinstance(data, str | Path) else data
-    )
+    lost: list[Problem] = []  # videos of a folder that do not open; what is left is numbered anew
+    if isinstance(data, str | Path):
+        try:
+            dataset = open_tolerant(data, cameras=cameras, image_size=image_size)
+        except DataError as error:
+            lost = unopened(Path(data), str(error), cameras, image_size)
+            raise_first(p for p in lost if p.episode is None)
+            dataset = VideoFolder(data, cameras=cameras, image_size=image_size, skip={p.file for p in lost})
+    else:
+        dataset = data
+    gone = bad_episodes(lost)
+    number = [i for i in range(len(dataset) + len(gone)) if i not in set(gone)]
     problems = check(dataset, decode=decode, threads=threads)
     raise_first(p for p in problems if p.episode is None)
     found = Quarantined(dataset, problems)
+    for item in found.skipped:
+        item["episode"] = number[item["episode"]]
+    found.skipped = sorted([*_skipped(lost), *found.skipped], key=lambda item: item["episode"])
     if found.skipped:
         numbers = ", ".join(str(item["episode"]) for item in found.skipped[:10])
         more = f" and {len(found.skipped) - 10} more" if len(found.skipped) > 10 else ""
-        log.warning("%s: skipped %d of %d episodes: %s%s", found.name, len(found.skipped), len(dataset), numbers, more)
+        log.warning(
+            "%s: skipped %d of %d episodes: %s%s",
+            found.name,
+            len(found.skipped),
+            len(number) + len(gone),
+            numbers,
+            more,
+        )
     return found
+
+
+def _skipped(problems: Iterable[Problem]) -> list[Skipped]:
+    """The first fatal problem of every episode that has one."""
+    problems = list(problems)
+    first = {p.episode: p for p in reversed(problems) if p.fatal and p.episode is not None}
+    return [
+        {"episode": i, "file": first[i].file, "field": first[i].field, "message": first[i].message}
+        for i in bad_episodes(problems)
+    ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lerobot_writer import edit_column
+from lerobot_writer import edit_column, write_video
 from made_dataset import MadeDataset, made_episode
 
 from jepa_actions.data import load_dataset
@@ -87,3 +89,20 @@ def test_at_least_one_episode_must_be_good():
         quarantine(MadeDataset(episodes))
     episodes.append(made_episode(2))
     assert [item["episode"] for item in quarantine(MadeDataset(episodes)).skipped] == [0, 1]
+
+
+def test_a_video_of_a_folder_that_does_not_open_is_left_out(tmp_path: Path):
+    for k in range(4):
+        write_video(tmp_path / f"{k}.mp4", [20 + 40 * k + 3 * j for j in range(12)], 10, (32, 32))
+    shutil.copy(tmp_path / "0.mp4", tmp_path / "3.mp4")  # a duplicate
+    rows = [{"file_name": f"{k}.mp4", "text": f"task {k}"} for k in range(4)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "1.mp4").write_bytes((tmp_path / "1.mp4").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"1\.mp4"):
+        load_dataset(tmp_path)
+    kept = quarantine(tmp_path)
+    assert [(item["episode"], item["file"]) for item in kept.skipped] == [(1, "1.mp4"), (3, "3.mp4")]
+    assert [kept.episode(i).text for i in range(len(kept))] == ["task 0", "task 2"]
+    (tmp_path / "1.mp4").unlink()
+    with pytest.raises(DataError, match=r"names 1\.mp4"):  # the labels contradict the folder: not one episode's fault
+        quarantine(tmp_path)
