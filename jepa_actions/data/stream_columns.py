@@ -21,7 +21,8 @@ def load_stream(source: Any, split: str) -> tuple[str, Any]:
     if not isinstance(source, str | Path):
         raise DataError(f"{type(source).__name__} given, expected a folder, a Hub id or a datasets.IterableDataset")
     try:
-        return Path(source).name, datasets.load_dataset(str(source), split=split, streaming=True)
+        name = Path(source).resolve().name if Path(source).exists() else str(source)
+        return name, datasets.load_dataset(str(source), split=split, streaming=True)
     except Exception as error:  # whatever file system, Hub client and builder of `datasets` raise
         raise DataError(f"{source}: datasets cannot stream its split {split!r} ({_line(error)})") from error
 

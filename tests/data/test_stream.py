@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import warnings
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -209,6 +213,43 @@ def test_a_stream_of_the_users_own(folder):
     stream = EpisodeStream(datasets.IterableDataset.from_generator(rows))
     assert stream.action_names == ("action_0",)
     assert [e.episode.length for e in stream.episodes(0)] == [7, 4, 9]
+
+
+PRINT = """
+import sys, torch
+from jepa_actions.data.stream import ClipStream
+batches = []
+for source in sys.argv[1:3]:
+    part = ClipStream(source, frames=3, block=1, batch_size=4, seed=5, shuffle_buffer=3)
+    print(part.stream.name)
+    batches.append(list(part.prefetch(3, 6)))
+for one, other in zip(*batches, strict=True):
+    print(torch.equal(one.frames["video"], other.frames["video"]) and torch.equal(one.episode, other.episode))
+try:
+    ClipStream("me/none", frames=3, block=1, batch_size=4, seed=5)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_streamed_from_the_hub(table, tmp_path):
+    """The same batches as from the folder; a data set that does not exist is named."""
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("dataset_hub.py")), str(table), "me/clips"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.stdout.readline().strip()}", "HF_HUB_OFFLINE": "0"}
+    env = {**os.environ, **hub, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    try:
+        command = [sys.executable, "-c", PRINT, "me/clips", str(table)]
+        told = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
+    finally:
+        server.stdin.close()
+        server.wait(10)
+    assert told.splitlines()[:5] == ["me/clips", "table", "True", "True", "True"]
+    assert "me/none: datasets cannot stream its split 'train' (DatasetNotFoundError" in told
 
 
 def write(path, table):
