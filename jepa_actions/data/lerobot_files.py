@@ -161,7 +161,8 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 
 def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _snapshot(name: str, revision: str | None) -> Path:
