@@ -59,7 +59,7 @@ def rows_of(value: Any, place: str, *, unknown_rows: bool = False) -> Float64[np
     With `unknown_rows` a null row is a row of NaN. Raises DataError naming the first row that is not numbers, or is of
     another width than the first.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim:
         rows = value.astype(np.float64)
         return rows[:, None] if rows.ndim == 1 else rows.reshape(len(rows), -1)
     if isinstance(value, np.ndarray):
@@ -82,11 +82,13 @@ def rows_of(value: Any, place: str, *, unknown_rows: bool = False) -> Float64[np
 
 
 def _is_row(value: Any) -> bool:
-    return isinstance(value, list | tuple | np.ndarray)
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating | np.bool_)
+    if isinstance(value, int):
+        return abs(value) < 1 << 1023  # JSON has whole numbers that no float holds
+    return isinstance(value, float | np.integer | np.floating | np.bool_)
 
 
 def _shown(value: Any) -> str:
@@ -207,7 +209,7 @@ def _integer(labels: Mapping[str, Any], field: str, place: str) -> int | None:
     value = labels.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not _is_number(value) or value != int(value):
+    if isinstance(value, bool) or not _is_number(value) or not np.isfinite(float(value)) or value != int(value):
         raise DataError(f"{place}: {field} is {_shown(value)}, expected a whole number")
     return int(value)
 
@@ -217,7 +219,7 @@ def rate_of(labels: Mapping[str, Any], place: str) -> float | None:
     value = labels.get("fps")
     if value is None:
         return None
-    if not _is_number(value) or isinstance(value, bool) or not (np.isfinite(value) and value > 0):
+    if not _is_number(value) or isinstance(value, bool) or not (np.isfinite(float(value)) and value > 0):
         raise DataError(f"{place}: fps is {_shown(value)}, expected a number above 0")
     return float(value)
 

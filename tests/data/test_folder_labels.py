@@ -9,6 +9,7 @@ import pytest
 from lerobot_writer import write_video
 
 from jepa_actions.data import ActionCodec, Provenance, Segment, VideoFolder
+from jepa_actions.data.row_labels import FIELDS, check_labels, episode_of, fields, names_of, rate_of
 from jepa_actions.errors import DataError
 
 A = [[0.1 * k, 1.0 + k] for k in range(6)]  # five steps and one after the last
@@ -229,3 +230,30 @@ def test_hidden_labels_are_gone_and_the_fingerprint_says_so(folder):
     lines(folder, {"file_name": "a.mp4", "action": A, "state": A, "text": "other"})
     prints.add(VideoFolder(folder).fingerprint())
     assert len(prints) == 4
+
+
+def test_whatever_a_row_holds_only_our_errors_come(seed):
+    """Random values under every key: an episode, or one line that says what is wrong."""
+    rng = np.random.default_rng(seed)
+    atoms = [0, 1, -1.5, 10**400, float("nan"), float("inf"), True, None, "x", [], [[]], {"a": 1}]
+    atoms += [np.zeros((4, 2)), np.array(1.0), np.array(["a"] * 4), np.zeros((4, 0)), np.zeros(4, complex)]
+    names = [name for names in FIELDS.values() for name in names]
+
+    def value(depth=0):
+        if depth < 3 and rng.random() < 0.5:
+            return [value(depth + 1) for _ in range(rng.integers(6))]
+        return [[0.5, 1.0]] * int(rng.integers(3, 5)) if rng.random() < 0.3 else atoms[rng.integers(len(atoms))]
+
+    outcomes = set()
+    for _ in range(3000):
+        row = {"labeller": "m", **{names[rng.integers(len(names))]: value() for _ in range(rng.integers(1, 4))}}
+        try:
+            labels = fields(row, "here")
+            rate_of(labels, "here")
+            episode = episode_of(labels, index=0, length=4, times=None, name="d", place="here")
+            check_labels(episode, "here", *names_of([(episode, labels, "here")], labels, "here"))
+            outcomes.add("read")
+        except DataError as error:
+            assert str(error).startswith("here")  # noqa: PT017 - both outcomes are right
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
