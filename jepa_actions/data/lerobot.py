@@ -17,6 +17,7 @@ from jepa_actions.data import lerobot_v21 as legacy
 from jepa_actions.data.checksums import WORKERS, hash_file
 from jepa_actions.data.faults import Faults
 from jepa_actions.data.lerobot_files import open_files
+from jepa_actions.data.lerobot_images import ImageReader
 from jepa_actions.data.lerobot_labels import ACTION, REWARD, STATE, Labels
 from jepa_actions.data.lerobot_open import check_files, check_sums, choose_cameras, place_faults
 from jepa_actions.data.lerobot_rows import RowReader
@@ -24,7 +25,7 @@ from jepa_actions.data.lerobot_tasks import read_tasks, tasks_file
 from jepa_actions.data.lerobot_videos import VideoReader
 from jepa_actions.data.problems import Problem
 from jepa_actions.data.types import Episode, check_clips
-from jepa_actions.data.video import check_image_size, gather_clips
+from jepa_actions.data.video import check_image_size, gather_cameras
 from jepa_actions.data.view import Viewable, combined
 from jepa_actions.errors import DataError
 
@@ -94,8 +95,9 @@ class LeRobot(Viewable):
         place_faults(self._info, found, damaged, self._faults)
         self._places = check_files(self._files, self._info, found, self._labels, self._faults)
         self._rows = RowReader(self._files, self._places, self._labels, self.fps)
-        sizes = {camera: self._info.size(camera) for camera in videos}
-        self._videos = VideoReader(self._files, self._places, self.fps, sizes, image_size)
+        self._sizes = {camera: self._info.size(camera) for camera in self.cameras}
+        self._videos = VideoReader(self._files, self._places, self.fps, self._sizes, image_size)
+        self._images = ImageReader(self._rows, self._sizes, image_size)
         self._files.watch(self._videos.drop)
         self._hashes: dict[tuple[str, int, int], str] = {}
 
@@ -119,13 +121,13 @@ class LeRobot(Viewable):
 
     def video_file(self, i: int, camera: str) -> str:
         """The file of episode `i`'s frames, relative to `root`."""
-        return self._places.videos[camera].name(i)
+        return self._places.videos[camera].name(i) if camera in self._places.videos else self.label_file(i)
 
     def image_size(self, camera: str) -> tuple[int, int]:
         """(H, W) of that camera's frames, after any resize."""
         if camera not in self.cameras:
             raise DataError(f"{self.name}: no camera {camera!r} opened, expected one of {', '.join(self.cameras)}")
-        return self._image_size or self._info.size(camera)
+        return self._image_size or self._sizes[camera]
 
     def __len__(self) -> int:
         return len(self._places.length)
@@ -165,21 +167,21 @@ class LeRobot(Viewable):
         check_clips(self._places.length, episodes, frames, self.name)
         for i in np.unique(episodes).tolist():
             self._faults.check(i)
-        return {camera: self._read_camera(camera, episodes, frames) for camera in self.cameras}
-
-    def _read_camera(
-        self, camera: str, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]
-    ) -> UInt8[Tensor, "b t c h w"]:
-        with self._files.held(self._videos.names(camera, episodes)):
-            found = [self._videos.places_of(camera, int(e), row) for e, row in zip(episodes, frames, strict=True)]
-            numbers = np.stack([place for _, place in found]) if found else frames
-            return gather_clips([video for video, _ in found], numbers)
+        videos = [camera for camera in self.cameras if camera in self._places.videos]
+        with self._files.held([name for camera in videos for name in self._videos.names(camera, episodes)]):
+            found = {camera: self._videos.clips(camera, episodes, frames) for camera in videos}
+            out = gather_cameras(found)
+        for camera in self.cameras:
+            if camera not in out:
+                out[camera] = self._images.clips(camera, episodes, frames)
+        return {camera: out[camera] for camera in self.cameras}
 
     def without_labels(self) -> LeRobot:
         """The same frames, lengths and texts, from a reader that does not read a label."""
         other = copy.copy(self)
         other._labels = Labels(self._info, action=None, pseudo=None, state=None, reward=None, simulator=False)
         other._rows = RowReader(self._files, self._places, other._labels, self.fps)
+        other._images = ImageReader(other._rows, self._sizes, self._image_size)
         return other
 
     def fingerprint(self) -> str:
@@ -195,7 +197,7 @@ class LeRobot(Viewable):
         """Of the frames alone: the videos, where each episode is in them, cameras and size. Labels may change."""
         facts: list[object] = [self.fps, self._image_size, self._places.length.tolist()]
         for camera in self.cameras:
-            facts.append([camera, self._info.size(camera)])
+            facts.append([camera, self._sizes[camera]])
             if camera in self._places.videos:
                 videos = self._places.videos[camera]
                 facts += [self._content(videos.names), videos.of.tolist(), videos.start.tolist()]

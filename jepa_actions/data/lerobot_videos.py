@@ -14,7 +14,7 @@ from jaxtyping import Int, Int64
 from jepa_actions.data.lerobot_files import LocalFiles
 from jepa_actions.data.lerobot_places import Places, Videos
 from jepa_actions.data.recent import Recent
-from jepa_actions.data.video import VideoFile
+from jepa_actions.data.video import Clips, VideoFile
 from jepa_actions.errors import DataError
 
 KEPT = 256  # video files whose index stays in memory
@@ -140,6 +140,11 @@ class VideoReader:
         if self._starts[camera][i] < 0:
             self._starts[camera][i] = self._find(video, camera, i)
         return video, self._starts[camera][i] + self._ratio(video) * np.asarray(frames, dtype=np.int64)
+
+    def clips(self, camera: str, episodes: Int[np.ndarray, "b"], frames: Int[np.ndarray, "b t"]) -> Clips:
+        """The file of every clip, and the numbers of its frames in that file."""
+        found = [self.places_of(camera, int(e), row) for e, row in zip(episodes, frames, strict=True)]
+        return [video for video, _ in found], np.stack([place for _, place in found]) if found else frames
 
     def _find(self, video: VideoFile, camera: str, i: int) -> int:
         """The number of the episode's first frame. Every frame of it must be where its time says (at most a quarter of
