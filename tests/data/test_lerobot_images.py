@@ -62,7 +62,10 @@ def test_images_are_frames_of_a_camera_like_others(filmed, pictures):
         (b"no picture", "cannot be decoded as an image"),
         (None, "holds no image"),
         (encoded(np.zeros((9, 10, 3), np.uint8)), r"image of \(9, 10\), expected \(8, 10\)"),
-        (encoded(np.random.default_rng(1).integers(0, 256, (8, 10, 3), dtype=np.uint8))[:150], "cannot be decoded as an image"),
+        (
+            encoded(np.random.default_rng(1).integers(0, 256, (8, 10, 3), np.uint8))[:150],
+            "cannot be decoded as an image",
+        ),
     ],
 )
 def test_an_image_that_is_none_names_its_row(filmed, pictures, value, says):
