@@ -141,7 +141,7 @@ def cache(argv: list[str]) -> int:
     size = (
         None if options.size is None else _size(options.size * 2 if len(options.size) == 1 else options.size, "--size")
     )
-    from jepa_actions.data.decoded_cache import write_decoded_cache
+    from jepa_actions.data.decoded_cache_writer import write_decoded_cache
 
     write_decoded_cache(_open(options, size), options.out)
     print(options.out)

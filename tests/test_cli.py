@@ -279,7 +279,7 @@ def test_an_evaluation_that_cannot_be_is_one_line(fails, model, argv, message):
     assert message in fails("eval", *[model if word == "M" else word for word in argv])
 
 
-# -- plan, info, push, pull ------------------------------------------------------------------------------------------
+# -- plan, data, info, push, pull ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def test_pull_prints_a_folder_that_loads(model, capsys, fails):
 
 def test_an_unknown_command_lists_the_known_ones(fails):
     assert fails("trian").startswith(
-        "command: expected one of demo, train, eval, plan, info, push, pull, convert, found 'trian'"
+        "command: expected one of demo, train, eval, plan, data, info, push, pull, convert, found 'trian'"
     )
     assert "--stps" in fails("demo", "--stps", "4")
     assert "invalid choice: 'phone'" in fails("demo", "--preset", "phone")
@@ -356,7 +356,7 @@ def test_an_unknown_command_lists_the_known_ones(fails):
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_help_lists_the_commands(capsys, argv):
-    assert "demo, train, eval, plan, info, push, pull, convert" in out_of(capsys, *argv)
+    assert "demo, train, eval, plan, data, info, push, pull, convert" in out_of(capsys, *argv)
 
 
 @pytest.mark.parametrize("command", ["demo", "train", "eval", "plan", "info", "push", "pull", "convert"])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,22 +34,34 @@ class DecodedCache(Viewable):
     given ones: that is as quick as the memory, takes none of this process's, and makes a file that is cut off while in
     use an error instead of a crash.
 
+    `cameras` picks some; `image_size` (H, W) must be that of the copy, or None.
+
     Raises DataError naming the file where one is missing, has another size than it was written with, or contradicts the
     others. `verify` compares every byte.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(
+        self, root: str | Path, *, cameras: Sequence[str] | None = None, image_size: tuple[int, int] | None = None
+    ) -> None:
         self.root = Path(root)
         path = self.root / MARKER
         facts = _read_json(path)
         try:
-            self._read(facts)
+            self._read(facts, cameras)
+        except DataError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{path}: {type(error).__name__} {error}; expected what version {VERSION} writes"
             ) from error
+        for camera in self.cameras:
+            if image_size is not None and self.image_size(camera) != tuple(image_size):
+                raise DataError(
+                    f"{path}: frames of {self.image_size(camera)}, expected {tuple(image_size)}; decode the data set "
+                    "again at that size"
+                )
 
-    def _read(self, facts: dict[str, Any]) -> None:
+    def _read(self, facts: dict[str, Any], cameras: Sequence[str] | None) -> None:
         path = self.root / MARKER
         if facts["format"] != FORMAT or facts["version"] != VERSION:
             raise DataError(
@@ -64,7 +76,7 @@ class DecodedCache(Viewable):
         self._begin = np.cumsum(self._lengths) - self._lengths
         self._cameras = {
             str(camera): _Frames(self.root / file["file"], (int(self._lengths.sum()), *file["image_size"], 3))
-            for camera, file in facts["cameras"].items()
+            for camera, file in _chosen(path, facts["cameras"], cameras).items()
         }
 
     @property
@@ -126,7 +138,7 @@ class DecodedCache(Viewable):
 
     def fingerprint(self) -> str:
         """Of the source's frames and labels, and of being a copy of them."""
-        return combined(self.source_fingerprint, FORMAT, VERSION, self.action_names, self.proprio_names)
+        return combined(self.source_fingerprint, FORMAT, VERSION, self.cameras, self.action_names, self.proprio_names)
 
     def is_current(self, dataset: VideoDataset) -> bool:
         """Whether `dataset`, opened with the same cameras and image size, still is what was copied."""
@@ -191,6 +203,20 @@ def _stretches(rows: Int64[np.ndarray, "n"]) -> list[tuple[int, int]]:
     """Where consecutive rows begin and end."""
     cuts = np.flatnonzero(np.diff(rows) != 1) + 1
     return [(a, b) for a, b in pairwise([0, *cuts.tolist(), len(rows)]) if b > a]
+
+
+def _chosen(path: Path, files: dict[str, Any], cameras: Sequence[str] | None) -> dict[str, Any]:
+    """The files of the cameras asked for, by their names or what stands behind the last dot of these."""
+    if cameras is None:
+        return files
+    by_name = {
+        **{str(name).rpartition(".")[2]: str(name) for name in files},
+        **{str(name): str(name) for name in files},
+    }
+    for camera in cameras:
+        if camera not in by_name:
+            raise DataError(f"{path}: no camera {camera!r}, expected some of {', '.join(map(str, files))}")
+    return {by_name[camera]: files[by_name[camera]] for camera in cameras}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -73,12 +73,14 @@ class LabelsConfig:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """Reading from front to back, for data larger than the disk."""
+    """Reading from front to back with `datasets`, for data larger than the disk; see `ClipStream`."""
 
-    shuffle: int = 1000  # clips in the shuffle buffer; 0 keeps the order
-    fit_episodes: int = 64  # episodes with actions that the action codec is fitted on
-    heldout_episodes: int = 8  # the first episodes of the stream, kept for evaluation and never trained on
-    fast_resume: bool = False  # True continues at once, with another order than an uninterrupted run
+    split: str = "train"
+    heldout: str | None = None  # a split whose first episodes are kept for evaluation
+    heldout_episodes: int = 8
+    fit_episodes: int = 64  # the first episodes with labels, which the action codec is fitted on
+    shuffle: int = 16  # episodes held open, from all of which clips are drawn; 0 keeps the order
+    fast_resume: bool = False  # True resumes without reading again what came before, and not exactly
 
 
 @dataclass(frozen=True)

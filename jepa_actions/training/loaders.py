@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from jepa_actions.data import ClipIndex, ClipLoader, LatentCache, VideoDataset
+from jepa_actions.data import ClipIndex, ClipLoader, ClipStream, LatentCache, VideoDataset
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
 from jepa_actions.training.config import DataConfig, TrainConfig
@@ -11,7 +11,7 @@ from jepa_actions.training.sources import OpenData
 
 def make_loader(
     config: TrainConfig, data: OpenData, model: WorldModel, *, rank: int = 0, world_size: int = 1
-) -> ClipLoader:
+) -> ClipLoader | ClipStream:
     """The batches of a recipe, this rank's share of each.
 
     Raises:
@@ -19,6 +19,20 @@ def make_loader(
         DataError: where the data holds no clip, or none of a kind that a batch must have.
     """
     options = config.data
+    if data.stream is not None and options.stream is not None:
+        return ClipStream(
+            data.stream,
+            frames=options.frames,
+            block=options.block,
+            stride=options.stride,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+            shuffle_buffer=options.stream.shuffle,
+            codec=data.codec,
+            fast_resume=options.stream.fast_resume,
+        )
     index = ClipIndex(data.train, frames=options.frames, block=options.block, stride=options.stride, pad=options.pad)
     return ClipLoader(
         data.dataset,

@@ -7,7 +7,9 @@ from typing import Any
 from jepa_actions.data import (
     ActionCodec,
     Concat,
+    EpisodeStream,
     Provenance,
+    Resampled,
     Segment,
     Split,
     VideoDataset,
@@ -19,8 +21,9 @@ from jepa_actions.data import (
     split_folds,
     split_tail,
 )
+from jepa_actions.data.quarantine import quarantine
 from jepa_actions.errors import ConfigError, DataError
-from jepa_actions.training.config import DataConfig, SplitConfig
+from jepa_actions.training.config import DataConfig, LabelsConfig, SplitConfig, StreamConfig
 from jepa_actions.training.two_room_data import two_room_dataset
 
 
@@ -37,6 +40,7 @@ class OpenData:
     heldout: tuple[Segment, ...]
     codec: ActionCodec | None
     notes: dict[str, Any] = field(default_factory=dict)
+    stream: EpisodeStream | None = None  # where training reads from front to back: `dataset` is then its beginning
 
 
 def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[str, ...] | None = None) -> OpenData:
@@ -56,6 +60,8 @@ def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[st
         dataset: VideoDataset = two_room_dataset(config.env)
         heldout: VideoDataset = two_room_dataset(config.env, heldout=True)
         data = OpenData(dataset, whole_episodes(dataset), heldout, whole_episodes(heldout), None, notes)
+    elif config.stream is not None:
+        data = _open_stream(config, config.stream, image_size, cameras)
     else:
         own = [_open(path, config, image_size, cameras, notes) for path in (config.path, *config.also)]
         dataset = own[0] if len(own) == 1 else Concat(own)
@@ -77,6 +83,25 @@ def _check_environment(config: DataConfig) -> None:
             raise ConfigError(f"data.{name} is for recordings, found {getattr(config, name)!r} with {config.path}")
 
 
+def _open_stream(
+    config: DataConfig, options: StreamConfig, image_size: tuple[int, int], cameras: Sequence[str] | None
+) -> OpenData:
+    """A stream, and as data sets its first episodes and those of the split that is held out."""
+    for name in ("also", "video", "fps", "skip_bad", "pad", "latents"):
+        if getattr(config, name):
+            raise ConfigError(f"data.{name}: found {getattr(config, name)!r}, not possible with data.stream")
+    if config.label != LabelsConfig() or config.cache != "none":
+        raise ConfigError("data.label and data.cache: not possible with data.stream, leave them out")
+    stream = EpisodeStream(config.path, split=options.split, cameras=cameras, image_size=image_size)
+    labelled = config.labels and (stream.action_names or stream.proprio_names) is not None
+    first = stream.first(options.fit_episodes, labelled=labelled)
+    if options.heldout is None:
+        return OpenData(first, whole_episodes(first), first, (), None, stream=stream)
+    other = EpisodeStream(config.path, split=options.heldout, cameras=cameras, image_size=image_size)
+    heldout = other.first(options.heldout_episodes, labelled=False)
+    return OpenData(first, whole_episodes(first), heldout, whole_episodes(heldout), None, stream=stream)
+
+
 def _open(
     path: str,
     config: DataConfig,
@@ -85,18 +110,22 @@ def _open(
     notes: dict[str, Any],
 ) -> VideoDataset:
     """One recording of the recipe, without its bad episodes and at the recipe's rate, where these are asked for."""
-    dataset = load_dataset(path, cameras=cameras, image_size=image_size)
+    dataset = load_dataset(
+        path,
+        cameras=cameras,
+        image_size=image_size,
+        action=config.action.column,
+        pseudo=config.label.pseudo,
+        state=config.action.state,
+        tolerant=config.skip_bad,
+    )
     if config.skip_bad:
-        from jepa_actions.data.quarantine import quarantine
-
         kept = quarantine(dataset)
         if kept.skipped:
             print(f"{dataset.name}: {len(dataset) - len(kept)} of {len(dataset)} episodes left out (data.skip_bad)")
         notes.setdefault("skipped", {})[path] = kept.skipped
         dataset = kept
     if config.fps is not None:
-        from jepa_actions.data.resample import Resampled
-
         dataset = Resampled(dataset, config.fps, actions=config.resample)
     return dataset
 

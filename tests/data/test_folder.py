@@ -64,13 +64,13 @@ def test_load_dataset_says_what_it_found(folder, tmp_path, robot):
         load_dataset(folder, cameras=["wrist"])
     with pytest.raises(DataError, match="env:two_room: an environment, which training and evaluation resolve"):
         load_dataset("env:two_room")
-    with pytest.raises(DataError, match=r"a.mp4: a file, expected"):
+    with pytest.raises(DataError, match=r"a.mp4: no data set, a file; expected a LeRobot"):
         load_dataset(folder / "a.mp4")
     with pytest.raises(DataError, match="no such folder"):
         load_dataset(tmp_path / "absent")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match="nor a video in it, found nothing"):
+    with pytest.raises(DataError, match="empty: no data set, found nothing; expected"):
         load_dataset(empty)
     for k in range(10):
         (empty / f"{k}.txt").touch()
