@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from jepa_actions.data.lerobot_meta import Info
+from jepa_actions.data.lerobot_meta import Info, listed
 from jepa_actions.data.types import Provenance
 from jepa_actions.errors import DataError
 
@@ -67,7 +67,7 @@ class Labels:
             return column
         if column in USUAL and column not in self._info.features:
             return None
-        found = ", ".join(self._info.columns) or "(none)"
+        found = listed(self._info.columns)
         raise DataError(f"{self._info.path}: column {column!r} asked for, expected one of {found}")
 
     def _action(self, asked: str | None) -> ActionColumn | None:

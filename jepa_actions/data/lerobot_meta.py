@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -25,7 +24,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 MOST_DIMENSIONS = 65536  # of a feature, or pixels along an image's side: what a damaged file claims beyond is refused
 MOST_BYTES = 1 << 30  # of a JSON file
 FASTEST = 1e6  # frames per second
-_FOREIGN = re.compile(r"[\\\0]|^[A-Za-z]:")  # what another system takes for a separator or a drive
+_FOREIGN = re.compile(r"[\x00-\x1f\\\ud800-\udfff]|^[A-Za-z]:")  # not in a path, or a drive of another system
 HIDDEN = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # columns that are no labels
 
 
@@ -128,12 +127,14 @@ def read_info(root: Path) -> Info:
     for key, kinds in KINDS.items():
         if not isinstance(raw.get(key), kinds) or isinstance(raw.get(key), bool):
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise DataError(f"{path}: {key} is {raw.get(key)!r}, expected {wanted}")
+            raise DataError(f"{path}: {key} is {raw.get(key)!r:.80}, expected {wanted}")
     if not 0 < raw["fps"] <= FASTEST:  # also false for NaN
         raise DataError(f"{path}: fps is {raw['fps']}, expected a positive number, at most {FASTEST:g}")
     wrong = [key for key, feature in raw["features"].items() if not isinstance(feature, dict)]
     if wrong:
-        raise DataError(f"{path}: feature {wrong[0]!r} is {raw['features'][wrong[0]]!r}, expected dtype, shape, names")
+        raise DataError(
+            f"{path}: feature {wrong[0]!r} is {raw['features'][wrong[0]]!r:.80}, expected dtype, shape, names"
+        )
     chunks = raw.get("chunks_size", 1000)
     if not isinstance(chunks, int) or isinstance(chunks, bool) or not 1 <= chunks <= MOST_BYTES:
         raise DataError(f"{path}: chunks_size is {chunks!r:.40}, expected a whole number, 1 to {MOST_BYTES}")
@@ -177,6 +178,6 @@ def inside(path: str, where: Path) -> str:
     return path
 
 
-def finite(value: Any) -> bool:
-    """Whether a value of a JSON file is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def listed(names: Iterable[str]) -> str:
+    """Names for an error message, in one line whatever is in them."""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names) or "(none)"

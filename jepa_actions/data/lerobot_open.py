@@ -12,7 +12,7 @@ from jepa_actions.data.checksums import content_fault, faults, read_checksums, s
 from jepa_actions.data.faults import Faults
 from jepa_actions.data.lerobot_files import LocalFiles
 from jepa_actions.data.lerobot_labels import Labels
-from jepa_actions.data.lerobot_meta import VERSION, Info, required
+from jepa_actions.data.lerobot_meta import VERSION, Info, listed, required
 from jepa_actions.data.lerobot_places import Places, check_ranges, placed_by_row
 from jepa_actions.data.lerobot_tables import FileStamp, check_numbers, read_stamp
 from jepa_actions.data.problems import Kind, Problem, raise_first
@@ -28,9 +28,7 @@ def choose_cameras(info: Info, cameras: Sequence[str] | None) -> tuple[str, ...]
     unknown = [camera.removeprefix(SHORT) for camera in chosen if camera not in found]
     if unknown or not chosen or len(set(chosen)) < len(chosen):
         asked = repr(unknown[0]) if unknown else f"{list(cameras or ())}"
-        raise DataError(
-            f"{info.path}: camera {asked} asked for, expected some of the video features {', '.join(found) or '(none)'}"
-        )
+        raise DataError(f"{info.path}: camera {asked} asked for, expected some of the video features {listed(found)}")
     return chosen
 
 

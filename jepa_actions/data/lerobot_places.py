@@ -15,7 +15,7 @@ from jepa_actions.data.lerobot_meta import VERSION, Info, PathPattern, required
 from jepa_actions.data.lerobot_tables import check_numbers, read_table, real_numbers, whole_numbers
 from jepa_actions.errors import DataError
 
-MOST_EPISODES = 100_000_000
+MOST_EPISODES = 10_000_000
 LONGEST = 1 << 31  # frames of an episode
 LATEST = 1e9  # seconds inside a video file
 EPISODES = "meta/episodes"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from jepa_actions.data.lerobot_meta import listed
 from jepa_actions.errors import DataError
 
 THREADED = 100_000  # rows from which reading in several threads is worth their start
@@ -19,17 +20,24 @@ LARGEST = 1 << 53  # whole numbers beyond are damage, and not exact as a float
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A pyarrow ParquetFile. Raises DataError where the file is not parquet, also while it is being read."""
+def readable(path: Path) -> Iterator[None]:
+    """Turns what arrow raises for a damaged file into a DataError naming it."""
     import pyarrow
-    import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            yield file
+        yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: cannot be read as parquet ({reason})") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A pyarrow ParquetFile. Raises DataError where the file is not parquet, also while it is being read."""
+    import pyarrow.parquet as parquet
+
+    with readable(path), parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        yield file
 
 
 def read_table(
@@ -54,7 +62,7 @@ def _check_columns(path: Path, file: Any, columns: Sequence[str]) -> None:
     for column in columns:
         if names.count(column) != 1:
             found = f"{names.count(column)} columns" if column in names else "no column"
-            raise DataError(f"{path}: {found} {column!r}, found {', '.join(names[:12])}")
+            raise DataError(f"{path}: {found} {column!r}, found {listed(names[:12])}")
 
 
 def _rows(file: Any) -> int:
@@ -97,7 +105,11 @@ def column_rows(
     path: Path, table: Any, column: str, size: int, kind: type = np.float32
 ) -> Float32[np.ndarray, "n size"] | Float64[np.ndarray, "n size"]:
     """A column of numbers, or of lists of `size` numbers, as rows."""
-    values = table[column].combine_chunks()
+    with readable(path), np.errstate(over="ignore"):  # a number too large becomes infinite, which is refused where used
+        return _rows_of(path, table[column].combine_chunks(), column, size, kind)
+
+
+def _rows_of(path: Path, values: Any, column: str, size: int, kind: type) -> np.ndarray:
     check_numbers(path, column, values.type)
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
@@ -141,7 +153,5 @@ def texts(path: Path, table: Any, column: str) -> list[str | None]:
     kind = table[column].type
     if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind)):
         raise DataError(f"{path}: column {column!r} has type {kind}, expected text")
-    try:
+    with readable(path):
         return list(table[column].to_pylist())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: column {column!r} is not valid UTF-8 ({error.reason})") from error

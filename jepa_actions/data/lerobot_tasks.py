@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from jepa_actions.data.lerobot_meta import VERSION, Info, required
+from jepa_actions.data.lerobot_meta import VERSION, Info, listed, required
 from jepa_actions.data.lerobot_tables import read_table, texts, whole_numbers
 from jepa_actions.data.lerobot_v21 import read_lines, whole
 from jepa_actions.errors import DataError
+
+MOST_TASKS = 10_000_000
 
 
 def tasks_file(info: Info) -> str:
@@ -28,10 +30,10 @@ def read_tasks(root: Path, info: Info) -> dict[int, str | None]:
 
 
 def _table(path: Path) -> Iterator[tuple[int, str | None]]:
-    table = read_table(path)
+    table = read_table(path, most=MOST_TASKS)
     names = [name for name in table.column_names if name != "task_index"]
     if table.column_names.count("task_index") != 1 or len(names) != 1:
-        raise DataError(f"{path}: columns {', '.join(table.column_names)}, expected task_index and the text")
+        raise DataError(f"{path}: columns {listed(table.column_names)}, expected task_index and the text")
     return zip(whole_numbers(path, table, "task_index").tolist(), texts(path, table, names[0]), strict=True)
 
 

@@ -156,6 +156,8 @@ def test_each_damaged_table_is_named(robot, file):
         ({"data_path": "../robot/data/{chunk_index:03d}/{file_index:03d}"}, "path '../robot.*, expected one inside"),
         ({"data_path": "/data/{chunk_index:03d}/{file_index:03d}"}, "path '/data.*, expected one inside"),
         ({"video_path": "videos/{chunk_index:03d}-{file_index:03d}.mp4"}, "gives one file for two cameras"),
+        ({"data_path": "data/\ud800{chunk_index:03d}/{file_index:03d}"}, "expected one inside"),
+        ({"data_path": "data/\n{chunk_index:03d}/{file_index:03d}"}, "expected one inside"),
         ({"video_path": None}, "video_path is None, expected a path pattern"),
         ({"total_episodes": 3}, "2 rows of 2 episodes, expected info.json's total_episodes, 3"),
     ],
@@ -243,7 +245,10 @@ def test_a_video_with_too_few_frames_or_another_size_is_refused(robot):
 
 
 def test_a_video_with_more_frames_is_read_only_where_episodes_were_left_out(robot):
-    path, table = robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4", robot / "meta/episodes/chunk-000/file-000.parquet"
+    path, table = (
+        robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4",
+        robot / "meta/episodes/chunk-000/file-000.parquet",
+    )
     write_video(path, [50] * 30, 10, (32, 48))
     with pytest.raises(DataError, match=r"file-000.mp4: 30 frames, expected 21 for its 2 episodes"):
         LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))

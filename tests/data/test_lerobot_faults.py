@@ -257,3 +257,8 @@ def test_without_a_description_nothing_is_tolerated(robot):
     shutil.rmtree(robot / "meta")
     with pytest.raises(DataError, match=r"info.json: missing"):
         LeRobot(robot, tolerant=True)
+
+
+def test_a_number_too_large_for_float32_is_no_action(robot):
+    edit_column(robot / ROWS, "action", pa.array([[1e300, 0.0]] + [[0.0, 0.0]] * 20))
+    assert np.isinf(LeRobot(robot).episode(0).actions[0, 0]), "and is refused by whoever uses it"
