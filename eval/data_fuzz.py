@@ -1,4 +1,4 @@
-"""What becomes of damaged data sets: `python eval/data_fuzz.py [--damaged 500 --valid 56 --seed 0 --json OUT]`.
+"""What becomes of damaged data sets: `python eval/data_fuzz.py [--damaged 500 --valid 57 --seed 0 --json OUT]`.
 
 A small data set of two cameras, with six episodes in several files, is written as ours and as others write it (v3.0 and
 v2.1, h264 and AV1), and copies of it are damaged. Half of the copies are sealed with checksums: `data check` must name

@@ -1,4 +1,4 @@
-"""Fifty-six data sets that are right, each in its own way: all must load, read in their place, and pass `check`."""
+"""Fifty-seven data sets that are right, each in its own way: all must load, read in their place, and pass `check`."""
 
 from __future__ import annotations
 
@@ -149,6 +149,28 @@ def _seconds(e: Episode) -> np.ndarray:
     return np.arange(e.length - 1, dtype=np.float32)
 
 
+def images(root: Path) -> None:
+    """Pictures as PNG inside the table of rows, as LeRobot does without video."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+    from PIL import Image
+
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = parquet.read_table(path)
+        cells = []
+        for e, f in zip(table["episode_index"].to_pylist(), table["frame_index"].to_pylist(), strict=True):
+            out = io.BytesIO()
+            Image.fromarray(picture(0, e, f, ONE["front"])).save(out, "PNG")
+            cells.append({"bytes": out.getvalue(), "path": f"frame_{f:06d}.png"})
+        parquet.write_table(table.append_column(FRONT, pa.array(cells)), path)
+    for path in root.rglob("*.mp4"):
+        path.unlink()
+    info(lambda value: value["features"][FRONT].update(dtype="image"))(root)
+    info(lambda value: value.update(video_path=None))(root)
+
+
 FEATURES, ACTION, FRONT = "features", "action", "observation.images.front"
 ROWS, EPISODES = "data/*/*.parquet", "meta/episodes/*/*.parquet"
 VARIANTS: list[tuple[str, Variant]] = [
@@ -198,6 +220,7 @@ VARIANTS: list[tuple[str, Variant]] = [
     ("indices as int32", edited(tables(ROWS, retyped("frame_index", "int32")))),
     ("no index column", edited(tables(ROWS, without("index")))),
     ("no ends of videos", edited(tables(EPISODES, without("videos/observation.images.front/to_timestamp")))),
+    ("pictures in the rows", edited(images, sizes=ONE)),
     ("one split", edited(info(lambda v: v.update(splits={"train": "0:2", "val": "2:3"})))),
     ("fps as a float", edited(info(lambda v: v.update(fps=10.0)))),
 ]
