@@ -25,7 +25,7 @@ from jepa_actions.config import load_config
 from jepa_actions.data import ClipIndex, ClipLoader
 from jepa_actions.evaluation import commit, hardware
 from jepa_actions.resources import recipe_path
-from jepa_actions.training import Ema, TrainConfig, TrainingModule, build_model, open_data, use_all_cores
+from jepa_actions.training import Ema, TrainConfig, TrainingModule, build_model, learning_rate, open_data, use_all_cores
 from jepa_actions.training.latents import encode_latents
 from jepa_actions.training.loop import make_optimizer
 
@@ -52,6 +52,8 @@ class Side:
         clock.append(self._now())
         loss, _ = self.module(batch, self.ema.target, step, self.config.seed, False)
         clock.append(self._now())
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.config.train) * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clock.append(self._now())
@@ -73,6 +75,7 @@ def recipe(options: argparse.Namespace, tokens: Tokens) -> TrainConfig:
     argv = ["--config", str(recipe_path("frozen/vit_small")), "--data.path", options.data]
     argv += ["--model.cameras", f"[{options.camera}]", "--model.backbone.tokens", tokens]
     argv += ["--model.backbone.weights", "random", "--train.batch_size", str(options.batch)]
+    argv += ["--train.steps", str(options.steps)]  # warm-up and decay within the steps that are compared
     config = load_config(TrainConfig, argv, prog="latent_cache_speed")
     if options.source == "proprio_difference":
         config = replace(config, data=replace(config.data, action=replace(config.data.action, source=options.source)))
