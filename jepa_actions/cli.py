@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa_actions.cli_data import data
-from jepa_actions.cli_parser import _Parser
+from jepa_actions.cli_parser import Parser
 from jepa_actions.errors import ConfigError, JepaActionsError
 
 
@@ -75,7 +75,7 @@ def evaluate(argv: list[str]) -> None:
     from jepa_actions.planning import CEMConfig
     from jepa_actions.training import use_all_cores
 
-    parser = _Parser(prog="jepa-actions eval")
+    parser = Parser(prog="jepa-actions eval")
     parser.add_argument("name", choices=EVALUATIONS)
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:two_room; default: the recipe's")
@@ -120,7 +120,7 @@ def latency(argv: list[str]) -> None:
     from jepa_actions.evaluation.suite import write_json
     from jepa_actions.training import use_all_cores
 
-    parser = _Parser(prog="jepa-actions eval latency")
+    parser = Parser(prog="jepa-actions eval latency")
     parser.add_argument("--sizes", nargs="+", default=DEFAULT_SIZES, help="laptop, vit_small, vit_base, vit_large, ac")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
@@ -153,7 +153,7 @@ def demo(argv: list[str]) -> None:
     """`demo [--preset laptop|gpu] [--out DIR] [--steps N]`: train on TwoRoom, plan in it, write a report and a page."""
     from jepa_actions.evaluation.demo import PRESETS, run_demo
 
-    parser = _Parser(prog="jepa-actions demo")
+    parser = Parser(prog="jepa-actions demo")
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     parser.add_argument("--out", default="runs/demo")
     parser.add_argument("--steps", type=int, help="training steps; default: the recipe's")
@@ -169,7 +169,7 @@ def plan(argv: list[str]) -> None:
     from jepa_actions.models import WorldModel
     from jepa_actions.planning import PRESETS
 
-    parser = _Parser(prog="jepa-actions plan")
+    parser = Parser(prog="jepa-actions plan")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--frame", required=True, action="append", help="the present image; CAMERA=FILE for several")
     parser.add_argument("--goal", required=True, action="append", help="the goal image; CAMERA=FILE for several")
@@ -199,7 +199,7 @@ def info(argv: list[str]) -> None:
     from jepa_actions.models import WorldModel
     from jepa_actions.models.serialize import read_config
 
-    parser = _Parser(prog="jepa-actions info")
+    parser = Parser(prog="jepa-actions info")
     parser.add_argument("model", help="a model folder or a Hub id")
     folder = resolve_folder(parser.parse_args(argv).model)
     config = read_config(folder)
@@ -214,7 +214,7 @@ def push(argv: list[str]) -> None:
     from jepa_actions.hub import push_folder
     from jepa_actions.models import WorldModel
 
-    parser = _Parser(prog="jepa-actions push")
+    parser = Parser(prog="jepa-actions push")
     parser.add_argument("folder")
     parser.add_argument("repo_id")
     parser.add_argument("--private", action="store_true")
@@ -228,7 +228,7 @@ def pull(argv: list[str]) -> None:
     from jepa_actions.hub import resolve_folder
     from jepa_actions.models import WorldModel
 
-    parser = _Parser(prog="jepa-actions pull")
+    parser = Parser(prog="jepa-actions pull")
     parser.add_argument("repo_id")
     parser.add_argument("--revision")
     options = parser.parse_args(argv)
@@ -242,7 +242,7 @@ def convert(argv: list[str]) -> None:
     from jepa_actions.models import ARCHITECTURES
     from jepa_actions.models.pretrained import convert_vjepa2
 
-    parser = _Parser(prog="jepa-actions convert")
+    parser = Parser(prog="jepa-actions convert")
     parser.add_argument("source", help="a folder or Hub id in the Hugging Face layout, or a .pt of the release")
     parser.add_argument("out", help="the folder to write; must not hold anything yet")
     parser.add_argument("--architecture", help=f"needed for a .pt: {', '.join(ARCHITECTURES)}")

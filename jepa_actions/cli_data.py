@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jepa_actions.cli_parser import _Parser
+from jepa_actions.cli_parser import Parser
 from jepa_actions.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def data(argv: list[str]) -> int:
         "encode": encode,
         "convert": convert,
         "record": record,
+        "finish": finish,
     }
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: jepa-actions data COMMAND ...\n\ncommands: {', '.join(commands)}; each answers --help")
@@ -125,7 +126,7 @@ def info(argv: list[str]) -> int:
 
 def seal(argv: list[str]) -> int:
     """`data seal D`: `check --no-decode --seal`, for a data set that has been checked."""
-    parser = _Parser(
+    parser = Parser(
         "jepa-actions data seal", "Write meta/checksums.json where nothing is fatal; frames are not decoded."
     )
     parser.add_argument("dataset", help="the folder of a LeRobot data set")
@@ -154,7 +155,7 @@ def encode(argv: list[str]) -> int:
     from jepa_actions.models import WorldModel
     from jepa_actions.training.latents import encode_latents
 
-    parser = _Parser("jepa-actions data encode", "Encode every frame once with a model's encoder, kept as float16.")
+    parser = Parser("jepa-actions data encode", "Encode every frame once with a model's encoder, kept as float16.")
     parser.add_argument("dataset", metavar="D", help="a folder, or a Hub id, of a data set")
     parser.add_argument("out", help="the folder of latent caches; one that is there goes on where it stopped")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
@@ -175,20 +176,35 @@ def convert(argv: list[str]) -> int:
     parser.add_argument("out", help="the folder to write; must not hold anything yet")
     parser.add_argument("--version", choices=("v3.0", "v2.1"), default="v3.0")
     parser.add_argument("--codec", choices=("h264", "av1"), default="h264")
+    parser.add_argument("--crf", type=int, help="of the codec: lower is larger and nearer; default: the codec's")
+    parser.add_argument("--pseudo", metavar="COLUMN", help="of a LeRobot data set: inferred actions to keep, too")
     options = parser.parse_args(argv)
-    copy_dataset(_open(options), options.out, version=options.version, codec=options.codec)
+    copy_dataset(_open(options), options.out, version=options.version, codec=options.codec, crf=options.crf)
     print(options.out)
+    return 0
+
+
+def finish(argv: list[str]) -> int:
+    """`data finish OUT`: what an interrupted writer left, as a data set of the episodes that it had finished."""
+    from jepa_actions.data.lerobot_writer import finish_interrupted
+
+    parser = Parser("jepa-actions data finish", "Make a data set of what an interrupted writer left.")
+    parser.add_argument("out", help="the folder it was writing")
+    options = parser.parse_args(argv)
+    print(f"{options.out}: {finish_interrupted(options.out)} episodes")
     return 0
 
 
 def record(argv: list[str]) -> int:
     """`data record ENV OUT --episodes N --seed S [--steps N]`: random play of a gymnasium environment."""
-    parser = _Parser("jepa-actions data record", "Play a gymnasium environment at random into a LeRobot data set.")
+    parser = Parser("jepa-actions data record", "Play a gymnasium environment at random into a LeRobot data set.")
     parser.add_argument("env", help="a gymnasium id")
     parser.add_argument("out", help="the folder to write; must not hold anything yet")
     parser.add_argument("--episodes", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, help="of an episode, at most; default: the environment's own limit")
+    parser.add_argument("--camera", default="image", help="its name; a key of the observation, where that has it")
+    parser.add_argument("--text", help="of the task")
     options = parser.parse_args(argv)
     for name in ("episodes", "steps"):
         value = getattr(options, name)
@@ -206,7 +222,14 @@ def record(argv: list[str]) -> int:
         raise ConfigError(f"{options.env}: gymnasium makes no such environment ({reason})") from error
     try:
         record_episodes(
-            env, "random", options.out, episodes=options.episodes, seed=options.seed, max_steps=options.steps
+            env,
+            "random",
+            options.out,
+            episodes=options.episodes,
+            seed=options.seed,
+            max_steps=options.steps,
+            camera=options.camera,
+            text=options.text,
         )
     finally:
         env.close()
@@ -214,8 +237,8 @@ def record(argv: list[str]) -> int:
     return 0
 
 
-def _data_parser(command: str, description: str, *, size: bool = True) -> _Parser:
-    parser = _Parser(f"jepa-actions data {command}", description)
+def _data_parser(command: str, description: str, *, size: bool = True) -> Parser:
+    parser = Parser(f"jepa-actions data {command}", description)
     parser.add_argument("dataset", metavar="D", help="a folder, or a Hub id, of a data set")
     parser.add_argument("--cameras", nargs="+", metavar="NAME", help="default: all")
     if size:
@@ -227,7 +250,9 @@ def _open(options: Namespace, size: tuple[int, int] | None = None) -> VideoDatas
     from jepa_actions.data import load_dataset
 
     size = size or _size(getattr(options, "image_size", None), "--image-size")
-    return load_dataset(options.dataset, cameras=options.cameras, image_size=size)
+    return load_dataset(
+        options.dataset, cameras=options.cameras, image_size=size, pseudo=getattr(options, "pseudo", None)
+    )
 
 
 def _size(numbers: Sequence[int] | None, option: str) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from typing import NoReturn
 from jepa_actions.errors import ConfigError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Options of one command; a mistake is one line, as everywhere, not a page of usage."""
 
     def __init__(self, prog: str, description: str | None = None) -> None:

@@ -14,7 +14,8 @@ import pytest
 from lerobot_writer import edit_column, write_lerobot, write_video
 
 from jepa_actions.cli_data import data
-from jepa_actions.data import load_dataset
+from jepa_actions.data import Episode, LeRobotWriter, load_dataset
+from jepa_actions.envs import TwoRoomConfig
 from jepa_actions.errors import ConfigError, DataError
 
 DATA = "data/chunk-000/file-000.parquet"
@@ -151,3 +152,24 @@ def test_a_folder_of_videos_has_its_damaged_file_named(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "1.mp4" in out
     assert "0.mp4" not in out
+
+
+def test_what_an_interrupted_recording_left_is_finished(tmp_path, capsys):
+    writer = LeRobotWriter(tmp_path / "out", fps=10, cameras={"front": (32, 48)})
+    writer.add_episode({"front": np.zeros((3, 3, 32, 48), np.uint8)}, Episode(0, 3))
+    del writer  # a kill
+    assert data(["finish", str(tmp_path / "out")]) == 0
+    assert "1 episodes" in capsys.readouterr().out
+    assert load_dataset(tmp_path / "out").lengths().tolist() == [3]
+
+
+def test_a_recording_of_two_room_keeps_the_simulator_s_state(tmp_path):
+    out = tmp_path / "play"
+    options = ["--episodes", "1", "--seed", "3", "--steps", "3", "--text", "go there"]
+    assert data(["record", "jepa_actions/TwoRoom-v0", str(out), *options]) == 0
+    episode = load_dataset(out).episode(0)
+    assert episode.simulator_state.shape == (4, 4)
+    norm = np.linalg.norm(episode.actions, axis=1, keepdims=True)
+    moved = episode.actions * np.minimum(1.0, TwoRoomConfig().max_step / norm)  # no wall is near
+    assert np.allclose(np.diff(episode.simulator_state[:, :2], axis=0), moved, atol=1e-4)
+    assert episode.text == "go there"

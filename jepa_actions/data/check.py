@@ -12,6 +12,7 @@ from jepa_actions.data.check_files import Place, unopened
 from jepa_actions.data.check_frames import check_frames
 from jepa_actions.data.check_labels import check_labels
 from jepa_actions.data.check_meta import action_ranges, check_splits, check_sums
+from jepa_actions.data.open import load_dataset
 from jepa_actions.data.problems import Problem, bad_episodes
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.errors import JepaActionsError
@@ -61,19 +62,6 @@ def sorted_problems(problems: Collection[Problem]) -> list[Problem]:
     return sorted(order, key=lambda p: (-1 if p.episode is None else p.episode, not p.fatal, p.file, p.field))
 
 
-def open_tolerant(
-    path: str | Path, *, cameras: Sequence[str] | None = None, image_size: tuple[int, int] | None = None
-) -> VideoDataset:
-    """What `load_dataset` opens; a LeRobot data set with its faults collected, so that its good episodes can be
-    read."""
-    from jepa_actions.data.lerobot import LeRobot
-    from jepa_actions.data.open import load_dataset
-
-    if (Path(path) / "meta").is_dir():
-        return LeRobot(path, cameras=cameras, image_size=image_size, tolerant=True)
-    return load_dataset(path, cameras=cameras, image_size=image_size)
-
-
 def _check_one(
     data: VideoDataset | str | Path,
     decode: bool,
@@ -86,7 +74,7 @@ def _check_one(
     digests = Digests()
     if isinstance(data, str | Path):
         try:
-            dataset = open_tolerant(data, cameras=cameras, image_size=image_size)
+            dataset = load_dataset(data, cameras=cameras, image_size=image_size, tolerant=True)
         except JepaActionsError as error:
             closed = unopened(Path(data), str(error), cameras, image_size)
             return [*(check_sums(Path(data)) or ()), *check_splits(Path(data)), *closed], None, digests

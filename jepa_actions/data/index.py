@@ -59,12 +59,14 @@ class ClipIndex:
     def real(self, ids: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b t"]:
         """False where a frame of these clips is padding."""
         segment, frames = self._place(ids)
-        return frames < self._stops[segment][:, None]
+        inside: np.ndarray = frames < self._stops[segment][:, None]
+        return inside
 
     def _last(self, segment: Int64[np.ndarray, "b"], frames: Int64[np.ndarray, "b t"]) -> Int64[np.ndarray, "b 1"]:
         """The last frame of each clip that lies in its segment, a whole number of blocks after the first."""
         start = frames[:, :1]
-        return start + (self._stops[segment][:, None] - 1 - start) // self.block * self.block
+        last: np.ndarray = start + (self._stops[segment][:, None] - 1 - start) // self.block * self.block
+        return last
 
     def _place(self, ids: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b t"]]:
         ids = np.asarray(ids, dtype=np.int64)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from jepa_actions.data.check import check
 from jepa_actions.data.check_files import unopened
 from jepa_actions.data.folder import VideoFolder
+from jepa_actions.data.open import load_dataset
 from jepa_actions.data.problems import Problem, bad_episodes, raise_first
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.data.view import Subset
@@ -52,25 +54,24 @@ def quarantine(
     image_size: tuple[int, int] | None = None,
     decode: bool = True,
     threads: int | None = None,
+    **columns: Any,
 ) -> Quarantined:
     """`data` without the episodes in which `check` finds a fatal problem; the count is logged in one line.
 
     Args:
         data: a data set, or what `load_dataset` opens; a path is opened with its faults tolerated, so that the good
             episodes of a damaged data set can be read.
-        cameras, image_size: as for `load_dataset`, where `data` is a path.
+        cameras, image_size, columns: as for `load_dataset`, where `data` is a path.
         decode: whether every frame is decoded in the search.
         threads: of decoding; default: the number of processors.
 
     Raises:
         DataError: where a problem concerns the whole data set and not some of its episodes, or no episode is good.
     """
-    from jepa_actions.data.check import check, open_tolerant
-
     lost: list[Problem] = []  # videos of a folder that do not open; what is left is numbered anew
     if isinstance(data, str | Path):
         try:
-            dataset = open_tolerant(data, cameras=cameras, image_size=image_size)
+            dataset = load_dataset(data, cameras=cameras, image_size=image_size, tolerant=True, **columns)
         except DataError as error:
             lost = unopened(Path(data), str(error), cameras, image_size)
             raise_first(p for p in lost if p.episode is None)

@@ -192,8 +192,8 @@ class Batch:
     `provenance` holds Provenance values and means something only where `action_mask` is true. `rewards` are summed over
     the raw steps of a model step. `proprio` is in raw units, zero where `proprio_mask` is false. `text` is "" for a
     clip without one. `frame_mask` is false for padding, a frame repeated after an episode's end (`None`: there is
-    none). `episode` and `frame` say where each clip comes from. `tokens` are what a frozen encoder makes of the frames, where
-    they are cached: `frames` is then empty.
+    none). `episode` and `frame` say where each clip comes from. `tokens` are what a frozen encoder makes of the frames,
+    where they are cached: `frames` is then empty.
     """
 
     frames: dict[str, UInt8[Tensor, "b t c h w"]]

@@ -100,6 +100,10 @@ class TwoRoomEnv(gymnasium.Env[Observation, Array]):
         """Return the current frame, uint8 (64, 64, 3), or None without a render mode."""
         return None if self.render_mode is None else cast(Array, images(self.world.render())[0])
 
+    def get_state(self) -> Array:
+        """The simulator's state: [x, y] of the agent, x of the wall and y of the door, in px."""
+        return cast(Array, state_rows(self.world)[0])
+
     def _observe(self) -> Observation:
         return {"image": images(self.world.render())[0], "goal": self._goal_image[0].copy()}
 
@@ -186,6 +190,13 @@ def read_action(action: Any, shape: tuple[int, ...]) -> Tensor:
 def images(frames: Tensor) -> Array:
     """Frames (b, 3, h, w) as gymnasium's channels-last arrays (b, h, w, 3)."""
     return cast(Array, frames.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def state_rows(world: TwoRoom) -> Array:
+    """The state of every world as numbers, (b, 4): agent's x and y, wall's x, door's y, in px."""
+    state = world.get_state()
+    rows = torch.cat([state.position, state.wall_x[:, None], state.door_y[:, None]], dim=1)
+    return cast(Array, rows.double().cpu().numpy())
 
 
 def info_columns(world: TwoRoom, goal: Tensor) -> dict[str, Array]:

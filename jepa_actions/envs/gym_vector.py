@@ -22,6 +22,7 @@ from jepa_actions.envs.gym_adapter import (
     info_columns,
     read_action,
     spaces,
+    state_rows,
 )
 from jepa_actions.envs.two_room import TwoRoom, TwoRoomState
 from jepa_actions.envs.two_room_geometry import TwoRoomConfig
@@ -128,6 +129,10 @@ class TwoRoomVectorEnv(VectorEnv[Observation, Array, Array]):
     def render(self) -> tuple[Array, ...] | None:
         """Return every world's frame, or None without a render mode."""
         return None if self.render_mode is None else tuple(images(self.world.render()))
+
+    def get_state(self) -> Array:
+        """The simulator's state of every world, (num_envs, 4): see `TwoRoomEnv.get_state`."""
+        return state_rows(self.world)
 
     def _autoreset(self, observation: Observation, infos: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Same-step reset: what ended goes to `final_obs` and `final_info`, what begins takes its place."""

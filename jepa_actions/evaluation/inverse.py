@@ -24,13 +24,13 @@ APART = ("gripper",)  # dimensions reported, but not part of the mean: they are 
 @torch.no_grad()
 def predict(
     model: WorldModel, head: InverseHead, before: Float[Tensor, "b n d"], after: Float[Tensor, "b n d"]
-) -> Float[np.ndarray, "b r"]:
-    """The head's mean action in raw units, averaged over the raw actions of a block."""
+) -> Float[np.ndarray, "b block r"]:
+    """The head's mean action in raw units; of a discrete dimension the likeliest class."""
     assert model.codec is not None
     parts = []
     for some, later in zip(before.split(512), after.split(512), strict=True):
         mean = head(some, later, torch.ones(len(some), dtype=torch.int64)).mean
-        parts.append(model.codec.decode(mean).mean(-2))
+        parts.append(model.codec.decode(mean))
     return torch.cat(parts).double().numpy()
 
 
@@ -51,7 +51,7 @@ def evaluate_inverse(
     block_rows: int = 10,
     budget: FitBudget | None = None,
 ) -> dict[str, Any]:
-    """R2 of the block's mean action from two frames, on held-out stretches.
+    """R2 of the block's mean action, and of discrete dimensions the accuracy, from two frames of held-out stretches.
 
     Rows are clips of three states (before, now, next): the action is the one from now to next. Floors: predicting the
     mean, the episode's own training mean, the model's head on shuffled pairs, and fresh heads of the same form that
@@ -60,7 +60,9 @@ def evaluate_inverse(
     and the walls: the most that any pair can tell.
 
     Returns:
-        a report for JSON; `metrics.r2_mean` is over raw dimensions except grippers, `metrics.r2` per dimension.
+        a report for JSON; `metrics.r2_mean` is over raw dimensions except grippers, `metrics.r2` per dimension. With
+        discrete dimensions, `metrics.accuracy` per such dimension and their mean, `metrics.accuracy_mean`; `mean` as a
+        floor is then the commonest class.
         `ci95` holds block-bootstrap intervals (`block_rows` neighbouring rows of an episode are one block), also of
         the margin over every floor.
 
@@ -76,13 +78,13 @@ def evaluate_inverse(
     train = encode_clips(model, data.dataset, data.train, frames=3, limit=train_limit, seed=seed)
     test = encode_clips(model, data.heldout_dataset, data.heldout, frames=3, limit=limit, seed=seed)
     known = test.known[:, 1].numpy()
-    actual = codec.decode(test.actions[:, 1]).mean(-2).double().numpy()[known]
+    actual = codec.decode(test.actions[:, 1]).double().numpy()[known]
     before, now, after = (test.z[torch.from_numpy(known), i] for i in range(3))
 
     shuffle = torch.from_numpy(np.random.default_rng(seed).permutation(len(now)))
     predictions = {
         "model": predict(model, head, now, after),
-        "mean": np.repeat(_raw(model, train).mean(0, keepdims=True), len(actual), 0),
+        "mean": np.repeat(_typical(model, _raw(model, train))[None], len(actual), 0),
         "episode_mean": _episode_means(model, train, test.episode[known], same=data.heldout_dataset is data.dataset),
         "shuffled_pairs": predict(model, head, now, after[shuffle]),
     }
@@ -97,15 +99,15 @@ def evaluate_inverse(
         predictions["true_state"] = predict(model, fresh, _truth(test, 1)[rows], _truth(test, 2)[rows])
 
     names = list(codec.names)
-    columns = [i for i, name in enumerate(names) if name not in APART]
     blocks = _blocks(test.episode[known], test.frame[known, 1], block_rows * codec.block)
-    scores = {name: _score(actual, predicted, names, columns) for name, predicted in predictions.items()}
+    measure = _Measure(names, codec.scaling.classes)
+    scores = {name: measure.scores(actual, predicted) for name, predicted in predictions.items()}
     floors = [name for name in scores if name not in ("model", "pair_refit", "true_state")]
     return {
         "metrics": {**scores["model"], "rows": len(actual)},
         "floors": {name: scores[name] for name in floors},
         "references": {name: scores[name] for name in ("pair_refit", "true_state") if name in scores},
-        "ci95": _intervals(actual, predictions, floors, names, columns, blocks, seed),
+        "ci95": _intervals(actual, predictions, floors, measure, blocks, seed),
         "episodes": len(np.unique(test.episode)),
         "seeds": 1,
         "seconds_total": time.perf_counter() - began,
@@ -115,39 +117,52 @@ def evaluate_inverse(
     }
 
 
-def _score(actual: Any, predicted: Any, names: list[str], columns: Sequence[int]) -> dict[str, Any]:
-    values = r2(actual, predicted)
-    return {
-        "r2_mean": float(values[list(columns)].mean()),
-        "r2": {name: float(value) for name, value in zip(names, values, strict=True)},
-    }
+class _Measure:
+    """R2 of the block's mean for continuous dimensions, accuracy for discrete ones; `headline` names the first mean."""
+
+    def __init__(self, names: list[str], classes: Sequence[int]) -> None:
+        self.discrete = {name: i for i, name in enumerate(names) if classes[i]}
+        self.continuous = {name: i for i, name in enumerate(names) if not classes[i]}
+        wanted = {name: i for name, i in self.continuous.items() if name not in APART}
+        self.columns = list((wanted or self.continuous).values())
+        self.headline = "r2_mean" if self.continuous else "accuracy_mean"
+
+    def scores(self, actual: Any, predicted: Any) -> dict[str, Any]:
+        """Every figure of one prediction."""
+        found: dict[str, Any] = {}
+        if self.continuous:
+            values = r2(actual.mean(1), predicted.mean(1))
+            found["r2_mean"] = float(values[self.columns].mean())
+            found["r2"] = {name: float(values[i]) for name, i in self.continuous.items()}
+        if self.discrete:
+            right = (actual == predicted).mean((0, 1))
+            found["accuracy_mean"] = float(right[list(self.discrete.values())].mean())
+            found["accuracy"] = {name: float(right[i]) for name, i in self.discrete.items()}
+        return found
 
 
 def _intervals(
-    actual: Any,
-    predictions: dict[str, Any],
-    floors: list[str],
-    names: list[str],
-    columns: list[int],
-    blocks: Any,
-    seed: int,
+    actual: Any, predictions: dict[str, Any], floors: list[str], measure: _Measure, blocks: Any, seed: int
 ) -> dict[str, Any]:
-    def mean_r2(name: str, rows: Any, over: Sequence[int]) -> float:
-        return float(r2(actual[rows], predictions[name][rows])[list(over)].mean())
+    def score(name: str, rows: Any) -> dict[str, Any]:
+        return measure.scores(actual[rows], predictions[name][rows])
 
     def interval(statistic: Any) -> list[float]:
         found = block_bootstrap(statistic, blocks, seed=seed, resamples=1000)
         return [found.low, found.high]
 
-    report: dict[str, Any] = {"r2_mean": interval(lambda rows: mean_r2("model", rows, columns))}
-    report["r2"] = {name: interval(lambda rows, i=i: mean_r2("model", rows, [i])) for i, name in enumerate(names)}
+    head = measure.headline
+    report: dict[str, Any] = {head: interval(lambda rows: score("model", rows)[head])}
+    for kind, names in (("r2", measure.continuous), ("accuracy", measure.discrete)):
+        if names:
+            report[kind] = {name: interval(lambda rows, k=kind, n=name: score("model", rows)[k][n]) for name in names}
     report["margin_over"] = {
-        floor: interval(lambda rows, f=floor: mean_r2("model", rows, columns) - mean_r2(f, rows, columns))
-        for floor in floors
+        floor: interval(lambda rows, f=floor: score("model", rows)[head] - score(f, rows)[head]) for floor in floors
     }
     report["refit_margin_over_past"] = {
-        name: interval(lambda rows, i=i: mean_r2("pair_refit", rows, [i]) - mean_r2("past", rows, [i]))
-        for i, name in enumerate(names)
+        name: interval(lambda rows, k=kind, n=name: score("pair_refit", rows)[k][n] - score("past", rows)[k][n])
+        for kind, names in (("r2", measure.continuous), ("accuracy", measure.discrete))
+        for name in names
     }
     return report
 
@@ -190,22 +205,34 @@ def _truth(encoded: Encoded, step: int) -> Float[Tensor, "c 1 4"]:
     return (torch.cat([encoded.positions[:, step], encoded.layout], dim=-1)[:, None] - 32.0) / 16.0
 
 
-def _raw(model: WorldModel, encoded: Encoded) -> Float[np.ndarray, "c r"]:
+def _raw(model: WorldModel, encoded: Encoded) -> Float[np.ndarray, "c block r"]:
     assert model.codec is not None
-    raw: np.ndarray = model.codec.decode(encoded.actions[:, 1]).mean(-2).double().numpy()
+    raw: np.ndarray = model.codec.decode(encoded.actions[:, 1]).double().numpy()
     rows: np.ndarray = raw[encoded.known[:, 1].numpy()]
     return rows
 
 
-def _episode_means(model: WorldModel, train: Encoded, episodes: np.ndarray, *, same: bool) -> Float[np.ndarray, "b r"]:
-    """The mean action of the training part of each row's episode; the overall mean where it has none.
+def _typical(model: WorldModel, raw: Float[np.ndarray, "c block r"]) -> Float[np.ndarray, "block r"]:
+    """The mean action over rows and block; of a discrete dimension the commonest class."""
+    assert model.codec is not None
+    typical = raw.mean((0, 1))
+    for i, count in enumerate(model.codec.scaling.classes):
+        if count:
+            typical[i] = np.bincount(raw[..., i].astype(np.int64).ravel(), minlength=count).argmax()
+    return np.broadcast_to(typical, raw.shape[1:]).copy()
+
+
+def _episode_means(
+    model: WorldModel, train: Encoded, episodes: np.ndarray, *, same: bool
+) -> Float[np.ndarray, "b block r"]:
+    """The typical action of the training part of each row's episode; the overall one where it has none.
 
     Without `same` the held-out episodes are another data set's: equal numbers are different episodes.
     """
     raw = _raw(model, train)
     owner = train.episode[train.known[:, 1].numpy()]
-    means = {int(e): raw[owner == e].mean(0) for e in np.unique(owner)} if same else {}
-    overall = raw.mean(0)
+    means = {int(e): _typical(model, raw[owner == e]) for e in np.unique(owner)} if same else {}
+    overall = _typical(model, raw)
     return np.stack([means.get(int(e), overall) for e in episodes])
 
 

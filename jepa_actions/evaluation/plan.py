@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from jepa_actions.data import ActionBounds, ActionCodec, ModelBounds
@@ -38,7 +38,8 @@ def plan(
         seed: the same seed gives the same plan.
 
     Returns:
-        `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting.
+        `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting; where
+        actions are changes seen from a `proprio` that is given, also `commands`, the absolute values they lead to.
 
     Raises:
         ShapeError: for pictures of another size, a model without actions, or proprio that does not fit.
@@ -58,14 +59,26 @@ def plan(
     cost, latent_goal = preset.cost, model.goal({camera: image[None] for camera, image in target.items()})
     bounded = Bounded(model, _bounds(codec, preset))
     found = CEM(preset.cem)(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
-    still = codec.encode(torch.zeros(1, 1, horizon, codec.block, len(codec.names)))
+    still = codec.encode(codec.still()).expand(1, 1, horizon, -1)
     idle = cost(model.rollout(context, still), latent_goal)
-    return {
+    plan = {
         "names": list(codec.names),
         "actions": codec.decode(found.actions)[0].flatten(0, 1).tolist(),
         "cost": float(found.cost[0]),
         "cost_of_zero_actions": float(idle[0, 0]),
     }
+    if reading and codec.source != "action":
+        plan["commands"] = _commands(codec, reading[0][0, -1], found.actions[0])
+    return plan
+
+
+def _commands(codec: ActionCodec, proprio: Float[Tensor, "p"], actions: Float[Tensor, "h a"]) -> list[list[float]]:
+    """What the planned changes lead to from the present proprio: the source's columns, one row per raw step."""
+    rows: list[list[float]] = []
+    for action in actions:
+        rows += codec.path(proprio, action).tolist()
+        proprio = codec.integrate(proprio, action)
+    return rows
 
 
 def _bounds(codec: ActionCodec, preset: PlannerPreset) -> ModelBounds:

@@ -20,8 +20,8 @@ from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.world_model import RolloutConfig, WorldModel, WorldModelConfig
 
 FORMAT_VERSION = 3
-# Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models compute. A
-# field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
+# Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models
+# compute. A field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
 ADDED: dict[int, dict[str, Any]] = {
     2: {
         "model.backbone": None,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jepa_actions.data import Pose
+from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModelConfig
 from jepa_actions.objectives import (
     ForwardConfig,
@@ -54,11 +55,21 @@ class ActionConfig:
     absolute: tuple[int, ...] = ()  # dimensions taken as they are, where the others are differences
     proprio_columns: tuple[int, ...] | None = None  # action_minus_proprio: what the actions are seen from
     lag: int = 0  # frames by which an action leads what is seen of it (eval/inverse.py --scan-lag)
-    discrete: tuple[int, ...] = ()  # dimensions that are classes, 0 to k-1, counted in the data
+    discrete: tuple[int, ...] = ()  # dimensions that are classes, 0 to k-1
+    classes: tuple[int, ...] = ()  # how many each of them has; counted in the data where this is empty
     normalise: Literal["zscore", "quantile"] = "zscore"
+    quantile_columns: tuple[int, ...] = ()  # those alone by quantiles, the others by z-score
     quantiles: tuple[float, float] = (0.01, 0.99)
     bounds: Literal["support", "quantiles"] = "support"
     ball: bool = False  # True bounds each raw action by its norm, False by a box
+    pseudo: bool = False  # True counts inferred actions in the statistics, too
+
+    def __post_init__(self) -> None:
+        if self.classes and len(self.classes) != len(self.discrete):
+            raise ConfigError(
+                f"data.action.classes: {len(self.classes)} given, expected one for each of data.action.discrete "
+                f"({len(self.discrete)})"
+            )
 
 
 @dataclass(frozen=True)

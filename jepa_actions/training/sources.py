@@ -110,21 +110,19 @@ def _open(
     notes: dict[str, Any],
 ) -> VideoDataset:
     """One recording of the recipe, without its bad episodes and at the recipe's rate, where these are asked for."""
-    dataset = load_dataset(
-        path,
-        cameras=cameras,
-        image_size=image_size,
-        action=config.action.column,
-        pseudo=config.label.pseudo,
-        state=config.action.state,
-        tolerant=config.skip_bad,
-    )
+    options: dict[str, Any] = {
+        "cameras": cameras,
+        "image_size": image_size,
+        "action": config.action.column,
+        "pseudo": config.label.pseudo,
+        "state": config.action.state,
+    }
     if config.skip_bad:
-        kept = quarantine(dataset)
-        if kept.skipped:
-            print(f"{dataset.name}: {len(dataset) - len(kept)} of {len(dataset)} episodes left out (data.skip_bad)")
+        kept = quarantine(path, **options)
         notes.setdefault("skipped", {})[path] = kept.skipped
-        dataset = kept
+        dataset: VideoDataset = kept
+    else:
+        dataset = load_dataset(path, **options)
     if config.fps is not None:
         dataset = Resampled(dataset, config.fps, actions=config.resample)
     return dataset
@@ -152,7 +150,11 @@ def _add_video(data: OpenData, config: DataConfig, image_size: tuple[int, int]) 
 def fit_codec(dataset: VideoDataset, segments: Sequence[Segment], config: DataConfig) -> ActionCodec:
     """The action codec that the recipe describes, with the statistics of the labelled steps of these stretches."""
     action = config.action
-    provenance = (Provenance.LATENT,) if action.column.startswith("latent_") else (Provenance.TRUE,)
+    provenance: tuple[Provenance, ...] = (
+        (Provenance.LATENT,) if action.column.startswith("latent_") else (Provenance.TRUE,)
+    )
+    if action.pseudo:
+        provenance += (Provenance.PSEUDO,)
     return ActionCodec.fit(
         dataset,
         segments,
@@ -165,8 +167,8 @@ def fit_codec(dataset: VideoDataset, segments: Sequence[Segment], config: DataCo
         absolute=action.absolute,
         proprio_columns=action.proprio_columns,
         lag=action.lag,
-        discrete=action.discrete,
-        normalise=action.normalise,
+        discrete=dict(zip(action.discrete, action.classes, strict=True)) if action.classes else action.discrete,
+        normalise=dict.fromkeys(action.quantile_columns, "quantile") if action.quantile_columns else action.normalise,
         quantiles=action.quantiles,
         bounds=action.bounds,
         ball=action.ball,
