@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,13 +17,20 @@ from torch import Tensor
 from jepa_actions.data.codec import ActionCodec
 from jepa_actions.data.codec_read import missing
 from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
-from jepa_actions.data.latent_cache import LatentCache
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.types import Batch, Episode, VideoDataset, check_finite
 from jepa_actions.errors import DataError
 
 LABELS_KEPT = 8192  # episodes whose labels stay in memory
 AHEAD = 2  # batches prepared before they are asked for
+
+
+class Latents(Protocol):
+    """Stored tokens of frames."""
+
+    def read(
+        self, episodes: Int64[np.ndarray, "b"], frames: Int64[np.ndarray, "b t"]
+    ) -> dict[str, Float[Tensor, "b t p d"]]: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class ClipLoader:
         world_size: int = 1,
         cache: Literal["none", "memory"] = "none",
         labelled_fraction: float | None = None,
-        latents: LatentCache | None = None,
+        latents: Latents | None = None,
         workers: int = 1,
     ) -> None:
         if codec is not None and codec.block != index.block:

@@ -1,11 +1,11 @@
 """From open data to batches."""
 
-from torch import Tensor
-
 from jepa_actions.data import ClipIndex, ClipLoader, ClipStream, LatentCache, VideoDataset
+from jepa_actions.data.latent_store import LatentStore
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.training.config import DataConfig, TrainConfig
+from jepa_actions.training.config import TrainConfig
+from jepa_actions.training.latents import encode_latents, encoder_of
 from jepa_actions.training.sources import OpenData
 
 
@@ -44,26 +44,34 @@ def make_loader(
         world_size=world_size,
         cache="memory" if options.cache == "memory" else "none",
         labelled_fraction=options.label.fraction,
-        latents=latent_cache(options, data.dataset, index, model),
+        latents=latents_of(config, data.dataset, index, model),
         workers=options.workers,
     )
 
 
-def latent_cache(config: DataConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> LatentCache | None:
-    """The tokens of the model's frozen backbone, kept in memory, where `data.cache` asks for it.
+def latents_of(
+    config: TrainConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel
+) -> LatentCache | LatentStore | None:
+    """The tokens of a frozen encoder, where `data.cache` asks for them: in memory, or with `data.latents` on disk.
 
-    They are made in float32, whatever the precision of training.
+    They are made in float32, whatever the precision of training; on disk they are float16, and found again by hashes
+    of encoder, transform and data.
 
     Raises:
         ConfigError: for a model whose encoder learns.
     """
-    if config.cache != "latents":
+    options = config.data
+    if options.cache != "latents":
+        if options.latents is not None:
+            raise ConfigError(f"data.latents: found {options.latents!r}, expected data.cache latents with it")
         return None
-    if model.config.backbone is None:
-        raise ConfigError("data.cache latents: the encoder learns, so its latents change; expected a model.backbone")
-
-    def encode(frames: dict[str, Tensor]) -> dict[str, Tensor]:
-        device = next(model.encoder.parameters()).device
-        return model.tokens_of(model.images({camera: image.to(device) for camera, image in frames.items()}))
-
-    return LatentCache(dataset, encode, index.episodes().tolist())
+    frozen = model.config.backbone is not None or (config.train.freeze_encoder and config.objectives.masked is None)
+    if not frozen:
+        raise ConfigError(
+            "data.cache latents: the encoder learns, so its latents change; expected a model.backbone, or "
+            "train.freeze_encoder without objectives.masked"
+        )
+    episodes = index.episodes().tolist()
+    if options.latents is None:
+        return LatentCache(dataset, encoder_of(model), episodes)
+    return encode_latents(model, dataset, options.latents, episodes=episodes)
