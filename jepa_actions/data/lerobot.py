@@ -96,7 +96,9 @@ class LeRobot(Viewable):
         self._places = check_files(self._files, self._info, found, self._labels, self._faults)
         self._rows = RowReader(self._files, self._places, self._labels, self.fps)
         self._sizes = {camera: self._info.size(camera) for camera in self.cameras}
-        self._videos = VideoReader(self._files, self._places, self.fps, self._sizes, image_size)
+        self._videos = VideoReader(
+            self._files, self._places, self.fps, self._sizes, image_size, self._info.video_labels
+        )
         self._images = ImageReader(self._rows, self._sizes, image_size)
         self._files.watch(self._videos.drop)
         self._hashes: dict[tuple[str, int, int], str] = {}

@@ -102,6 +102,7 @@ def describe(settings: Settings, parts: Sequence[Part], features: dict[str, Feat
         "chunks_size": settings.chunk_files,
         "fps": settings.rate,
         "splits": {"train": f"0:{len(parts)}"},
+        "video_labels": True,  # other software that renumbers our videos drops this key, and keeps the labels
         "features": {camera: video_feature(camera, settings) for camera in settings.cameras}
         | features
         | index_features(),

@@ -41,6 +41,7 @@ class Info:
     features: dict[str, dict[str, Any]]
     data_path: str
     video_path: str | None
+    video_labels: bool  # every video says in its `comment` which one it is
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -141,7 +142,10 @@ def read_info(root: Path) -> Info:
     frames = raw.get("total_frames")
     frames = frames if isinstance(frames, int) and not isinstance(frames, bool) else None
     paths = (raw["data_path"], raw["video_path"])
-    return Info(path, version, float(raw["fps"]), raw["total_episodes"], frames, chunks, raw["features"], *paths)
+    labels = raw.get("video_labels") is True
+    return Info(
+        path, version, float(raw["fps"]), raw["total_episodes"], frames, chunks, raw["features"], *paths, labels
+    )
 
 
 class PathPattern:

@@ -57,7 +57,9 @@ class VideoReader:
         fps: float,
         sizes: dict[str, tuple[int, int]],
         image_size: tuple[int, int] | None,
+        labelled: bool,
     ) -> None:
+        self.labelled = labelled  # whether the data set says that its videos bear labels
         self.files, self.places, self.fps = files, places, fps
         self.sizes, self.image_size = sizes, image_size
         self.notes: dict[str, str] = {}
@@ -89,7 +91,8 @@ class VideoReader:
                 f"{path}: frames of {video.source_size}, expected {self.sizes[camera]} (height, width) as in info.json"
             )
         label = _read_label(path)
-        _check_comment(video, label, {"camera": camera, **videos.numbers[int(videos.of[i])]})
+        if self.labelled:
+            _check_comment(video, label, {"camera": camera, **videos.numbers[int(videos.of[i])]})
         self._check_whole(video, label, videos, i)
         return video
 

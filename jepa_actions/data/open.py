@@ -32,6 +32,7 @@ def load_dataset(
     state: str | Sequence[str] | None = STATE,
     tolerant: bool = False,
     revision: str | None = None,
+    disk_limit: int | None = None,
 ) -> VideoDataset:
     """What is at `path`: a folder or file of one of these kinds, or the id of a LeRobot data set on the Hub.
 
@@ -45,6 +46,7 @@ def load_dataset(
         action, pseudo, state: columns of a LeRobot data set, see `LeRobot`.
         tolerant: a LeRobot data set with faults opens, and reading a faulty episode raises its fault.
         revision: branch, tag or commit on the Hub.
+        disk_limit: bytes of a Hub data set's videos to keep on the disk; the least recently used go first.
 
     Raises:
         DataError: saying what was found where it is none of these, for `env:` names, which only training and evaluation
@@ -65,6 +67,7 @@ def load_dataset(
             state=state,
             tolerant=tolerant,
             revision=revision,
+            disk_limit=disk_limit,
         )
     states = (state,) if isinstance(state, str) or state is None else tuple(state)
     if (action, pseudo, states) != (ACTION, None, (STATE,)):

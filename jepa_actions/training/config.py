@@ -99,6 +99,8 @@ class DataConfig:
     """Where clips come from and what one looks like."""
 
     path: str  # a folder or a Hub id (LeRobot, videos, parquet, WebDataset), a .h5 file, or env:two_room
+    revision: str | None = None  # branch, tag or commit of a Hub id
+    disk_limit: float | None = None  # GB of a Hub data set's videos to keep on the disk; null keeps all
     also: tuple[str, ...] = ()  # more data sets of the same cameras, actions and frame rate
     video: tuple[str, ...] = ()  # more data sets whose video alone is used; for training only
     frames: int = 4  # frames per clip

@@ -116,6 +116,8 @@ def _open(
         "action": config.action.column,
         "pseudo": config.label.pseudo,
         "state": config.action.state,
+        "revision": config.revision if path == config.path else None,
+        "disk_limit": None if config.disk_limit is None else int(config.disk_limit * 1e9),
     }
     if config.skip_bad:
         kept = quarantine(path, **options)
