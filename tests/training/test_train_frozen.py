@@ -19,7 +19,7 @@ from jepa_actions.evaluation.plan import plan, read_pictures
 from jepa_actions.evaluation.probe import evaluate_probe
 from jepa_actions.evaluation.rollout import evaluate_rollout
 from jepa_actions.evaluation.suite import data_of, evaluate_all
-from jepa_actions.models import BackboneConfig, DynamicsConfig, PoolerConfig, WorldModel
+from jepa_actions.models import BackboneConfig, DynamicsConfig, FrameBackbone, PoolerConfig, WorldModel
 from jepa_actions.objectives import ForwardConfig, InverseLossConfig
 from jepa_actions.planning import CEMConfig
 from jepa_actions.resources import recipe_path
@@ -59,6 +59,20 @@ def test_cached_latents_give_the_same_losses(pooler, tmp_path):
     assert len(plain) == 6
     assert len(set(plain)) == 6
     assert cached == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("pooler", ["patches", "attention"])
+def test_stored_latents_give_the_same_losses_and_the_next_run_encodes_nothing(pooler, tmp_path, monkeypatch):
+    recipe = frozen_recipe(tmp_path, pooler=pooler)
+    train(replace(recipe, name="plain"), quiet=True)
+    stored = replace(recipe, data=replace(recipe.data, cache="latents", latents=str(tmp_path / "latents")))
+    train(replace(stored, name="first"), quiet=True)
+    assert len(list((tmp_path / "latents").iterdir())) == 1
+    plain, first = losses(tmp_path / "plain"), losses(tmp_path / "first")
+    assert first == pytest.approx(plain, rel=1e-3)
+    monkeypatch.setattr(FrameBackbone, "encode_each", None)  # not needed any more
+    train(replace(stored, name="again"), quiet=True)
+    assert losses(tmp_path / "again") == first
 
 
 def test_the_backbone_stays_and_the_ema_and_the_optimiser_have_no_part_of_it(tmp_path):
@@ -113,6 +127,9 @@ def test_what_does_not_fit_a_frozen_encoder_is_refused(tmp_path):
     learned = tiny_recipe(tmp_path, data={"cache": "latents"})
     with pytest.raises(ConfigError, match=r"data.cache latents: the encoder learns"):
         train(learned, quiet=True)
+    unused = replace(recipe, data=replace(recipe.data, latents="latents"))
+    with pytest.raises(ConfigError, match=r"data.latents: found .latents., expected data.cache latents with it"):
+        train(unused, quiet=True)
 
 
 def test_the_debug_preset_evaluates_by_every_name_but_masked(trained, monkeypatch):
