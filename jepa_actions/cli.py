@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jepa_actions.cli_data import data
 from jepa_actions.cli_parser import Parser
@@ -69,6 +69,9 @@ def evaluate(argv: list[str]) -> None:
     if argv[:1] == ["latency"]:
         latency(argv[1:])
         return
+    if argv[:1] == ["inverse"] and any(word.split("=")[0] == "--scan-lag" for word in argv):
+        scan_lag(argv[1:])
+        return
     from jepa_actions.evaluation.planning import evaluate_planning
     from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, untrained_like, write_json
     from jepa_actions.models import WorldModel
@@ -110,6 +113,43 @@ def evaluate(argv: list[str]) -> None:
     print(table(reports))
     if options.json:
         write_json(reports[options.name], options.json)
+
+
+def scan_lag(argv: list[str]) -> None:
+    """`eval inverse --data D --scan-lag -8:8`: by how many frames actions lead what is seen; needs no model."""
+    from jepa_actions.data import load_dataset
+    from jepa_actions.evaluation.lag import parse_lags
+    from jepa_actions.evaluation.lag import scan_lag as scan
+    from jepa_actions.evaluation.lag_rows import Source
+    from jepa_actions.evaluation.lag_view import lag_table, plot_lag
+    from jepa_actions.evaluation.suite import write_json
+    from jepa_actions.training import use_all_cores
+
+    argv, lags = _take_option(
+        argv, "--scan-lag", "a range of frames, such as -8:8"
+    )  # argparse takes -8:8 for an option
+    parser = Parser(prog="jepa-actions eval inverse --scan-lag")
+    parser.add_argument("--data", required=True, help="a data set with actions")
+    parser.add_argument("--cameras", nargs="+", help="default: all")
+    parser.add_argument("--source", choices=get_args(Source), default="action", help="what is to be explained")
+    parser.add_argument("--limit", type=int, default=6000, help="about how many frames are read")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", help="where to draw both curves, as PNG")
+    parser.add_argument("--json", help="where to write the report")
+    options = parser.parse_args(argv)
+    use_all_cores()
+    report = scan(
+        load_dataset(options.data, cameras=options.cameras),
+        parse_lags(lags or ""),
+        source=options.source,
+        limit=options.limit,
+        seed=options.seed,
+    )
+    print(lag_table(report))
+    if options.plot:
+        plot_lag(report, options.plot)
+    if options.json:
+        write_json(report, options.json)
 
 
 def latency(argv: list[str]) -> None:
@@ -277,12 +317,14 @@ def _with_recipe_path(argv: list[str]) -> list[str]:
     return argv
 
 
-def _take_option(argv: list[str], option: str) -> tuple[list[str], str | None]:
+def _take_option(
+    argv: list[str], option: str, needs: str = "a value: the folder of a run"
+) -> tuple[list[str], str | None]:
     """Remove `option VALUE` or `option=VALUE` from the words and return its value."""
     for i, word in enumerate(argv):
         if word == option:
             if i + 1 >= len(argv):
-                raise ConfigError(f"command line: {option} needs a value: the folder of a run")
+                raise ConfigError(f"command line: {option} needs {needs}")
             return argv[:i] + argv[i + 2 :], argv[i + 1]
         if word.startswith(f"{option}="):
             return argv[:i] + argv[i + 1 :], word.removeprefix(f"{option}=")

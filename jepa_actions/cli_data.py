@@ -151,6 +151,8 @@ def cache(argv: list[str]) -> int:
 
 def encode(argv: list[str]) -> int:
     """`data encode D OUT --model M`: a frozen model's tokens of every frame, to train from."""
+    from tqdm import tqdm
+
     from jepa_actions.data import load_dataset
     from jepa_actions.models import WorldModel
     from jepa_actions.training.latents import encode_latents
@@ -163,7 +165,14 @@ def encode(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     model = WorldModel.from_pretrained(options.model)
     dataset = load_dataset(options.dataset, cameras=model.config.cameras, image_size=model.config.image_size)
-    store = encode_latents(model.eval().to(options.device), dataset, options.out)
+    bar = tqdm(unit="frame", desc="encode")
+
+    def shown(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    store = encode_latents(model.eval().to(options.device), dataset, options.out, on_frames=shown)
+    bar.close()
     print(store.folder)
     return 0
 

@@ -1,6 +1,7 @@
 """Recordings: episodes, clips, batches, action units, and the readers and writers of what recordings come in."""
 
 from jepa_actions.data.bounds import ActionBounds, ModelBounds
+from jepa_actions.data.checksums import seal, verify
 from jepa_actions.data.codec import ActionCodec, wrap_angle
 from jepa_actions.data.codec_read import missing
 from jepa_actions.data.concat import Concat
@@ -11,6 +12,8 @@ from jepa_actions.data.hdf5 import Hdf5Dataset
 from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
 from jepa_actions.data.labels import WithLabels
 from jepa_actions.data.latent_cache import LatentCache
+from jepa_actions.data.latent_encode import encode_dataset
+from jepa_actions.data.latent_store import LatentStore, open_latents
 from jepa_actions.data.lerobot import LeRobot, LeRobotV3
 from jepa_actions.data.lerobot_copy import copy_dataset
 from jepa_actions.data.lerobot_writer import LeRobotWriter
@@ -47,6 +50,7 @@ __all__ = [
     "Hdf5Dataset",
     "InMemory",
     "LatentCache",
+    "LatentStore",
     "LeRobot",
     "LeRobotV3",
     "LeRobotWriter",
@@ -68,12 +72,16 @@ __all__ = [
     "WithLabels",
     "combined",
     "copy_dataset",
+    "encode_dataset",
     "load_dataset",
     "missing",
+    "open_latents",
     "record",
+    "seal",
     "split_blocks",
     "split_by_episode",
     "split_folds",
     "split_tail",
+    "verify",
     "wrap_angle",
 ]

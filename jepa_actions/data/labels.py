@@ -43,7 +43,7 @@ class WithLabels(DatasetView):
         self._kept = {i: copy.deepcopy(dataset.episode(i)) for i in self.shown}  # a slice would keep the whole table
         self._text = [dataset.episode(i).text for i in range(len(dataset))]
         self._names = (dataset.action_names, dataset.proprio_names)
-        self._source = dataset.fingerprint()
+        self.source = dataset.fingerprint()  # of all that was given
         super().__init__(dataset.without_labels())
 
     @property
@@ -73,7 +73,7 @@ class WithLabels(DatasetView):
 
     def fingerprint(self) -> str:
         """Of the data set and of what is shown."""
-        return combined(self._source, type(self).__name__, self.facts())
+        return combined(self.source, type(self).__name__, self.facts())
 
     def facts(self) -> Any:
         """The episodes whose labels are shown."""

@@ -145,7 +145,7 @@ def _digest(facts: dict[str, Any]) -> str:
 def _frames_of(dataset: VideoDataset) -> str:
     """A fingerprint that does not depend on which labels are hidden."""
     if isinstance(dataset, WithLabels):
-        return dataset._source
+        return dataset.source
     if isinstance(dataset, Concat):
         return combined([_frames_of(part) for part in dataset.parts])
     return dataset.fingerprint()

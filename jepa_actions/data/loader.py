@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,20 +17,13 @@ from torch import Tensor
 from jepa_actions.data.codec import ActionCodec
 from jepa_actions.data.codec_read import missing
 from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
+from jepa_actions.data.latent_cache import Latents
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.types import Batch, Episode, VideoDataset, check_finite
 from jepa_actions.errors import DataError
 
 LABELS_KEPT = 8192  # episodes whose labels stay in memory
 AHEAD = 2  # batches prepared before they are asked for
-
-
-class Latents(Protocol):
-    """Stored tokens of frames."""
-
-    def read(
-        self, episodes: Int64[np.ndarray, "b"], frames: Int64[np.ndarray, "b t"]
-    ) -> dict[str, Float[Tensor, "b t p d"]]: ...
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Views:
             raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
         encoder = self.target.encoder
         with torch.no_grad():
-            if encoder is None:
+            if encoder is None or self.batch.tokens is not None:  # frozen: the copy is the encoder
                 tokens = self.tokens
             else:
                 tokens = {camera: encoder.encode_each(images) for camera, images in self.images.items()}

@@ -12,6 +12,7 @@ from jepa_actions.training.config import (
     TrainConfig,
 )
 from jepa_actions.training.ema import Ema
+from jepa_actions.training.latents import encode_latents, encoder_key, stored_latents, transform_key
 from jepa_actions.training.loop import NonFiniteLossError, TrainingModule, build_model, train
 from jepa_actions.training.meters import effective_rank, spread
 from jepa_actions.training.schedules import learning_rate
@@ -36,11 +37,15 @@ __all__ = [
     "TwoRoomDataset",
     "build_model",
     "effective_rank",
+    "encode_latents",
+    "encoder_key",
     "is_main_process",
     "learning_rate",
     "open_data",
     "spread",
+    "stored_latents",
     "train",
+    "transform_key",
     "two_room_dataset",
     "use_all_cores",
     "whole_episodes",

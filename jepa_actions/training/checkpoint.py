@@ -111,6 +111,7 @@ def _differences(saved: Any, now: Any, where: str = "") -> list[str]:
             for text in _differences(saved.get(key), now.get(key), f"{where}.{key}" if where else key)
         ]
     free = {"name", "out", "evaluate", "tracker", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"}
+    free |= {"data.workers", "data.latents", "data.disk_limit"}
     if saved == now or where in free:
         return []
     return [f"{where} was {saved!r}, now {now!r}"]

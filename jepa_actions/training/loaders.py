@@ -1,7 +1,7 @@
 """From open data to batches."""
 
 from jepa_actions.data import ClipIndex, ClipLoader, ClipStream, LatentCache, VideoDataset
-from jepa_actions.data.latent_store import LatentStore
+from jepa_actions.data.latent_cache import Latents
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
 from jepa_actions.training.config import TrainConfig
@@ -49,9 +49,7 @@ def make_loader(
     )
 
 
-def latents_of(
-    config: TrainConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel
-) -> LatentCache | LatentStore | None:
+def latents_of(config: TrainConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> Latents | None:
     """The tokens of a frozen encoder, where `data.cache` asks for them: in memory, or with `data.latents` on disk.
 
     They are made in float32, whatever the precision of training; on disk they are float16, and found again by hashes
