@@ -69,8 +69,8 @@ class OurSide:
         import torch
 
         from jepa_actions.data import load_dataset
+        from jepa_actions.data.clip_memory import new_clips
         from jepa_actions.data.decoded_cache import DecodedCache
-        from jepa_actions.data.parallel import new_clips
 
         self.dataset = load_dataset(data) if cache is None else DecodedCache(cache)
         self.cameras = list(self.dataset.cameras)

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
+from jepa_actions.data.clip_memory import Pictures, new_pictures, pictures_of
 from jepa_actions.data.decoded_cache_writer import FORMAT, LABELS, MARKER, VERSION, npy_header
 from jepa_actions.data.episode_store import EpisodeStore
-from jepa_actions.data.parallel import as_pictures, new_clips, side_by_side
+from jepa_actions.data.parallel import side_by_side
 from jepa_actions.data.types import Episode, VideoDataset, check_clips
 from jepa_actions.data.view import Viewable, combined
 from jepa_actions.errors import DataError, ShapeError
@@ -114,17 +115,17 @@ class DecodedCache(Viewable):
         missing = [camera for camera in self._cameras if out is not None and camera not in out]
         if missing:
             raise ShapeError(f"{self.name}: out has no {missing[0]!r}, expected a tensor for every camera")
-        rows = (self._begin[episodes][:, None] + frames).ravel()
-        clips = {
-            camera: new_clips(frames.shape, file.size) if out is None else out[camera]
-            for camera, file in self._cameras.items()
-        }
-        stretches = _stretches(rows)
+        stretches = _stretches((self._begin[episodes][:, None] + frames).ravel())
+        clips: dict[str, UInt8[Tensor, "b t c h w"]] = {}
         jobs: list[Callable[[], None]] = []
+        size = 0
         for camera, file in self._cameras.items():
-            pictures = as_pictures(clips[camera], (*frames.shape, 3, *file.size))
-            jobs += [partial(file.read, rows[a], pictures[a:b]) for a, b in stretches]
-        size = sum(clip.numel() for clip in clips.values())
+            if out is None:
+                clips[camera], pictures = new_pictures(frames.shape, file.size)
+            else:
+                clips[camera], pictures = out[camera], pictures_of(out[camera], frames.shape, file.size)
+            jobs += [partial(file.read, row, pictures[a:b]) for row, a, b in stretches]
+            size += pictures.size
         side_by_side(jobs, None if size >= PIECE else 1)
         return clips
 
@@ -185,10 +186,10 @@ class _Frames:
         self.__dict__.update(state)
         self._open()
 
-    def read(self, row: int, pictures: UInt8[np.ndarray, "n h w3"]) -> None:
+    def read(self, row: int, pictures: Pictures) -> None:
         """Frames `row` and on to `pictures`."""
-        buffer = pictures.reshape(-1).data
-        place, done = self._offset + int(row) * self._frame, 0
+        buffer = pictures.data.cast("B")
+        place, done = self._offset + row * self._frame, 0
         while done < len(buffer):
             try:
                 count = os.preadv(self._file, [buffer[done:]], place + done)
@@ -199,10 +200,10 @@ class _Frames:
             done += count
 
 
-def _stretches(rows: Int64[np.ndarray, "n"]) -> list[tuple[int, int]]:
-    """Where consecutive rows begin and end."""
-    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    return [(a, b) for a, b in pairwise([0, *cuts.tolist(), len(rows)]) if b > a]
+def _stretches(rows: Int64[np.ndarray, "n"]) -> list[tuple[int, int, int]]:
+    """Consecutive rows: the first, and where they begin and end in `rows`."""
+    cuts = (np.flatnonzero(rows[1:] - rows[:-1] != 1) + 1).tolist()
+    return [(int(rows[a]), a, b) for a, b in pairwise([0, *cuts, len(rows)]) if b > a]
 
 
 def _chosen(path: Path, files: dict[str, Any], cameras: Sequence[str] | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64, UInt8
 from torch import Tensor
 
-from jepa_actions.data.parallel import as_pictures, cores, new_clips, side_by_side
+from jepa_actions.data.clip_memory import Pictures, new_pictures, pictures_of
+from jepa_actions.data.parallel import cores, side_by_side
 from jepa_actions.data.video_decoder import abandon, decoder_for
 from jepa_actions.data.video_index import scan
 from jepa_actions.errors import DataError
@@ -81,9 +82,7 @@ class VideoFile:
         """The frames of these numbers, in this order; a number may come twice."""
         return gather_clips([self], np.asarray(frames, dtype=np.int64)[None])[0]
 
-    def read_into(
-        self, wanted: Sequence[int], rows: Sequence[Int64[np.ndarray, "k"]], pictures: UInt8[np.ndarray, "n h w3"]
-    ) -> None:
+    def read_into(self, wanted: Sequence[int], rows: Sequence[Int64[np.ndarray, "k"]], pictures: Pictures) -> None:
         """Write frame `wanted[k]` (ascending) as RGB to every `pictures[rows[k]]`, in this thread."""
         with decoder_for(self._owner, self.path, self._index, wanted[0]) as decoder:
             for places, frame in zip(rows, decoder.frames(wanted), strict=True):
@@ -141,16 +140,19 @@ def gather_cameras(
     Raises DataError naming the file for a frame that does not exist or cannot be decoded, or files of a camera that
     differ in size; ShapeError for `out` of another shape.
     """
-    sizes = {camera: _one_size(files) for camera, (files, _) in clips.items()}
-    if out is None:
-        out = {camera: new_clips(frames.shape, sizes[camera]) for camera, (_, frames) in clips.items()}
+    found: dict[str, UInt8[Tensor, "b t 3 h w"]] = {}
     parts: list[_Part] = []
     for camera, (files, frames) in clips.items():
-        parts += _by_file(files, frames, as_pictures(out[camera], (*frames.shape, 3, *sizes[camera])))
+        size = _one_size(files)
+        if out is None:
+            found[camera], pictures = new_pictures(frames.shape, size)
+        else:
+            found[camera], pictures = out[camera], pictures_of(out[camera], frames.shape, size)
+        parts += _by_file(files, frames, pictures)
     threads = threads or cores()
     pieces = 1 if threads == 1 or not parts else -(-2 * threads // len(parts))
     side_by_side([piece for part in parts for piece in part.pieces(pieces)], threads)
-    return {camera: out[camera] for camera in clips}
+    return found
 
 
 def _one_size(files: Sequence[VideoFile]) -> tuple[int, int]:
@@ -170,7 +172,7 @@ class _Part:
     file: VideoFile
     wanted: Int64[np.ndarray, "n"]
     rows: list[Int64[np.ndarray, "k"]]
-    pictures: UInt8[np.ndarray, "n h w3"]
+    pictures: Pictures
 
     def pieces(self, count: int) -> Iterator[Callable[[], None]]:
         """At most `count` jobs that decode it."""
@@ -178,9 +180,7 @@ class _Part:
             yield partial(self.file.read_into, self.wanted[piece].tolist(), self.rows[piece], self.pictures)
 
 
-def _by_file(
-    files: Sequence[VideoFile], frames: Int[np.ndarray, "b t"], pictures: UInt8[np.ndarray, "n h w3"]
-) -> Iterator[_Part]:
+def _by_file(files: Sequence[VideoFile], frames: Int[np.ndarray, "b t"], pictures: Pictures) -> Iterator[_Part]:
     clips: dict[int, list[int]] = {}
     for clip, file in enumerate(files):
         clips.setdefault(id(file), []).append(clip)

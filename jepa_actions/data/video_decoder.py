@@ -61,20 +61,20 @@ class Decoder:
         return position - self._fed if self._reaches(frame, key) else position - key + SKIP_AT_MOST
 
     def frames(self, wanted: Sequence[int]) -> Iterator[VideoFrame]:
-        """Each of `wanted`, which ascend. Raises DataError for a frame that is damaged or cannot be decoded."""
+        """Each of `wanted`, which ascend. Raises DataError for a frame that is damaged or cannot be decoded, and what
+        FFmpeg raises (`decoder_for` turns that into DataError)."""
         runs = self._runs(wanted)
-        with decoding(self.path):
-            for i, run in enumerate(runs):
-                key = self.index.begins(run[0])
-                last = max(int(self.index.position[frame]) for frame in run)
-                # No whole file needs more packets; a damaged one shall not keep its reader busy for ever.
-                self._budget = 2 * len(self.index) + 64
-                if not self._reaches(run[0], key):
-                    self._begin(run[0], key)
-                near = last - self.index.begins(run[-1]) < AGAIN_AT_MOST
-                drain = self.index.stamped and (near or i + 1 < len(runs))
-                for frame in run:
-                    yield self._until(frame, last if drain else len(self.index) + self._budget)
+        for i, run in enumerate(runs):
+            key = self.index.begins(run[0])
+            last = max(self.index.position[run].tolist())
+            # No whole file needs more packets; a damaged one shall not keep its reader busy for ever.
+            self._budget = 2 * len(self.index) + 64
+            if not self._reaches(run[0], key):
+                self._begin(run[0], key)
+            near = last - self.index.begins(run[-1]) < AGAIN_AT_MOST
+            drain = self.index.stamped and (near or i + 1 < len(runs))
+            for frame in run:
+                yield self._until(frame, last if drain else len(self.index) + self._budget)
 
     def rgb(self, frame: VideoFrame, image_size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w3"]:
         """A frame as rows of RGB, of the size asked for or its own; see `_ToRGB`."""
@@ -85,18 +85,19 @@ class Decoder:
                 f"{self.path}: a frame of {(frame.height, frame.width)} among those of {self.index.size} (height, "
                 "width), expected one size; set image_size"
             )
-        with decoding(self.path):
-            return self._convert(frame)
+        return self._convert(frame)
 
     def _runs(self, wanted: Sequence[int]) -> list[list[int]]:
         """Stretches between which packets need not be decoded."""
+        places = self.index.position[wanted].tolist()
+        begins = self.index.position[self.index.keyframes[self.index.keys(wanted)]].tolist()
         runs: list[list[int]] = []
         last = -1
-        for frame in wanted:
-            if not runs or self.index.begins(frame) > last + 1:
+        for frame, place, begin in zip(wanted, places, begins, strict=True):
+            if not runs or begin > last + 1:
                 runs.append([])
             runs[-1].append(frame)
-            last = max(last, int(self.index.position[frame]))
+            last = max(last, place)
         return runs
 
     def _reaches(self, frame: int, key: int) -> bool:
@@ -141,7 +142,7 @@ class Decoder:
             self._budget -= 1
             if packet.size > 0:
                 break
-        number = self.index.number(packet.pts) if self.index.stamped else -1
+        number = self.index.number(packet.pts, max(self._fed + 1, 0)) if self.index.stamped else -1
         self._fed = int(self.index.position[number]) if number >= 0 else self._fed + 1
         return packet
 
@@ -161,7 +162,7 @@ class Decoder:
             packet = self._take() if self._fed < last else None
             self._drained = packet is None
             for picture in self._codec.decode(packet):
-                number = self.index.number(picture.pts) if self.index.stamped else self._count
+                number = self.index.number(picture.pts, self._shown + 1) if self.index.stamped else self._count
                 self._count += 1
                 if number >= 0:
                     self._ready.append((number, picture))
@@ -248,7 +249,8 @@ def decoder_for(owner: int, path: Path, index: VideoIndex, frame: int) -> Iterat
     idle = _idle
     decoder = idle.take(owner, frame) or Decoder(path, index)
     try:
-        yield decoder
+        with decoding(path):
+            yield decoder
     except BaseException:
         decoder.close()
         raise

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from jepa_actions.data import decoded_cache_writer, load_dataset
+from jepa_actions.data.clip_memory import new_clips
 from jepa_actions.data.decoded_cache import DecodedCache
 from jepa_actions.data.decoded_cache_writer import LABELS, MARKER, write_decoded_cache
-from jepa_actions.data.parallel import new_clips
 from jepa_actions.data.types import Episode, Provenance, VideoDataset
 from jepa_actions.data.view import DatasetView
 from jepa_actions.errors import DataError, ShapeError
@@ -147,6 +147,7 @@ def test_the_fingerprint_follows_the_source(source, written, tiny_robot):
     assert not cache.is_current(Labelled(load_dataset(tiny_robot, image_size=(24, 30))))
     assert cache.fingerprint() == DecodedCache(written).fingerprint()
     assert cache.fingerprint() != source.fingerprint()
+    assert cache.fingerprint() != DecodedCache(written, cameras=("wrist",)).fingerprint()
 
 
 def test_clips_are_written_to_tensors_that_are_given(source, written):

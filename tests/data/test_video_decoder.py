@@ -12,7 +12,8 @@ from av.video.reformatter import Interpolation
 from lerobot_writer import write_video
 
 from jepa_actions.data import video_decoder, video_index
-from jepa_actions.data.parallel import new_clips, side_by_side
+from jepa_actions.data.clip_memory import new_clips
+from jepa_actions.data.parallel import side_by_side
 from jepa_actions.data.video import VideoFile, gather_cameras, gather_clips
 from jepa_actions.data.video_decoder import OPEN_AT_MOST, Decoder
 from jepa_actions.errors import DataError, ShapeError
@@ -212,7 +213,7 @@ def test_frames_are_written_to_tensors_that_are_given(short_gop):
     out = new_clips((2, 6), (32, 48))
     assert gather_clips([video, video], frames, out=out) is out
     assert torch.equal(out, gather_clips([video, video], frames))
-    with pytest.raises(ShapeError, match=r"out is torch.uint8 \(2, 6, 3, 32, 48\) \(channels not last"):
+    with pytest.raises(ShapeError, match=r"out is torch.uint8 \(2, 6, 3, 32, 48\), channels not last"):
         gather_clips([video, video], frames, out=torch.empty(2, 6, 3, 32, 48, dtype=torch.uint8))
     with pytest.raises(ShapeError, match=r"expected torch.uint8 \(2, 6, 3, 32, 48\)"):
         gather_clips([video, video], frames, out=new_clips((2, 5), (32, 48)))
