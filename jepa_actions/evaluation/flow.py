@@ -26,7 +26,8 @@ def optical_flow(
     before: Float[Tensor, "b 1 h w"], after: Float[Tensor, "b 1 h w"], *, levels: int = LEVELS, passes: int = PASSES
 ) -> Float[Tensor, "b 2 h w"]:
     """Displacement (x, y) in px that takes `before` to `after`, dense, coarse to fine (Lucas and Kanade 1981; Bouguet
-    2000); found up to about a sixth of the shorter side. A change of brightness of a neighbourhood is not motion, and where there is no texture the flow is 0."""
+    2000); found up to about a sixth of the shorter side. A neighbourhood that gets brighter does not move, and where
+    there is no texture the flow is 0."""
     pyramid = [(before, after)]
     while len(pyramid) < levels and min(pyramid[-1][0].shape[-2:]) >= WINDOW:
         pyramid.append((F.avg_pool2d(pyramid[-1][0], 2), F.avg_pool2d(pyramid[-1][1], 2)))

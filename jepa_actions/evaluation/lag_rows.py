@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ def targets(
     count: they were made from the very frames.
     """
     steps = episode.length - 1
-    known: np.ndarray
+    known: Any
     if source == "proprio_difference":
         if episode.proprio is None:
             return np.zeros((steps, len(names))), np.zeros(steps, dtype=bool)

@@ -36,7 +36,14 @@ def verdict(report: dict[str, Any], name: str) -> str:
     if name not in metrics["best_lag"]:
         return f"not found: no lag explains it (best {score} at {metrics['peak'][name]:+d})"
     lag = metrics["best_lag"][name]
-    who = "leads what is seen" if lag > 0 else "follows what is seen" if lag < 0 else "is aligned"
+    seconds = f"{abs(lag) / report['fps']:.2f} s"
+    who = (
+        f"leads what is seen by {seconds}"
+        if lag > 0
+        else f"follows what is seen by {seconds}"
+        if lag < 0
+        else "aligned"
+    )
     wins = ", ".join(f"{int(other):+d}: {share:.0%}" for other, share in report["wins"][name].items())
     if lag in (report["lags"][0], report["lags"][-1]):
         sure = "at the edge of the scan, scan further"
@@ -45,7 +52,7 @@ def verdict(report: dict[str, Any], name: str) -> str:
     reaction = ""
     if metrics["appearance_r2"][name] > metrics["r2"][name]:
         reaction = "; one frame alone explains more: perhaps a reaction to what is seen, not its cause"
-    return f"{lag:+d} ({who} by {abs(lag) / report['fps']:.2f} s; {score}; best in resamples {wins}; {sure}{reaction})"
+    return f"{lag:+d} ({who}; {score}; best in resamples {wins}; {sure}{reaction})"
 
 
 def plot_lag(report: dict[str, Any], path: str | Path) -> None:
@@ -68,6 +75,7 @@ def plot_lag(report: dict[str, Any], path: str | Path) -> None:
             axis.axvline(lag, color="tab:blue", linestyle="--", linewidth=1)
         axis.set_title(f"{name}: {'not found' if lag is None else f'{lag:+d}'}", fontsize=10)
         axis.set_ylim(-0.3, 1.0)
+        axis.locator_params(axis="x", integer=True)
         axis.set_xlabel("lag (frames); > 0: the action leads")
     axes[0].set_ylabel("R2, held out")
     axes[0].legend(fontsize=8)
