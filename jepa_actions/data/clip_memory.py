@@ -29,7 +29,7 @@ def new_clips(clips: tuple[int, ...], size: tuple[int, int]) -> UInt8[Tensor, "b
 
 def new_pictures(clips: tuple[int, ...], size: tuple[int, int]) -> tuple[UInt8[Tensor, "b t 3 h w"], Pictures]:
     """`new_clips`, and its memory."""
-    memory = _memory((*clips, *size, 3))
+    memory = _idle.lend((*clips, *size, 3))
     pictures = memory.reshape(clips[0] * clips[1], size[0], 3 * size[1])
     return torch.from_numpy(memory).permute(0, 1, 4, 2, 3), pictures
 
@@ -54,17 +54,41 @@ class _Idle:
     def __init__(self) -> None:
         self.lock = Lock()
         self.blocks: list[UInt8[np.ndarray, "n"]] = []
-        self.returned: deque[UInt8[np.ndarray, "n"]] = deque(maxlen=IDLE_BLOCKS)  # by finalizers, without the lock
+        self.leases: dict[int, _Lease] = {}
+        self.returned: deque[UInt8[np.ndarray, "n"]] = deque(maxlen=IDLE_BLOCKS)  # whenever, so without the lock
 
     def take(self, size: int) -> UInt8[np.ndarray, "n"]:
+        """A block that was used before, or a new one."""
         with self.lock:
-            while self.returned:
-                self.blocks.append(self.returned.popleft())
-            fitting = [i for i, block in enumerate(self.blocks) if len(block) == size]
-            found = self.blocks.pop(fitting[-1]) if fitting else None
-            while len(self.blocks) > IDLE_BLOCKS or sum(map(len, self.blocks)) > IDLE_BYTES:
-                self.blocks.pop(0)
-        return np.empty(size, dtype=np.uint8) if found is None else found
+            if self.returned:
+                while self.returned:
+                    self.blocks.append(self.returned.popleft())
+                while len(self.blocks) > IDLE_BLOCKS or sum(map(len, self.blocks)) > IDLE_BYTES:
+                    self.blocks.pop(0)
+            for i in range(len(self.blocks) - 1, -1, -1):
+                if len(self.blocks[i]) == size:
+                    return self.blocks.pop(i)
+        return np.empty(size, dtype=np.uint8)
+
+    def lend(self, shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+        """An array on a block that comes back when nothing holds this array, or a tensor made of it."""
+        block = self.take(math.prod(shape))
+        array = block.reshape(shape)
+        lease = _Lease(array, self._give_back)
+        lease.block = block
+        self.leases[id(lease)] = lease
+        return array
+
+    def _give_back(self, lease: _Lease) -> None:
+        del self.leases[id(lease)]
+        self.returned.append(lease.block)
+
+
+class _Lease(weakref.ref[np.ndarray]):
+    """Tells when an array is gone, and what it lay on. (`weakref.finalize` does the same in four times the time.)"""
+
+    __slots__ = ("block",)
+    block: UInt8[np.ndarray, "n"]
 
 
 _idle = _Idle()
@@ -77,15 +101,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _give_back(block: UInt8[np.ndarray, "n"]) -> None:
-    _idle.returned.append(block)
-
-
-def _memory(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
-    """An array of used memory, which is used again when nothing holds this array, or a tensor made of it."""
-    block = _idle.take(math.prod(shape))
-    array = block.reshape(shape)
-    weakref.finalize(array, _give_back, block).atexit = False
-    return array

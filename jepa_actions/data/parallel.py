@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cache
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 
+@cache
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use, as they were when first asked for."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -26,6 +28,8 @@ class _Helpers:
         self.count = 0
 
     def start(self) -> None:
+        if self.count == cores() - 1:
+            return
         with self.lock:
             while self.count < cores() - 1:
                 Thread(target=self._serve, name="jepa-actions-data", daemon=True).start()
