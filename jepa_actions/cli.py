@@ -123,7 +123,7 @@ def scan_lag(argv: list[str]) -> None:
     from jepa_actions.evaluation.lag_rows import Source
     from jepa_actions.evaluation.lag_view import lag_table, plot_lag
     from jepa_actions.evaluation.suite import write_json
-    from jepa_actions.training import use_all_cores
+    from jepa_actions.training import DataConfig, EnvConfig, open_data, use_all_cores
 
     argv, lags = _take_option(
         argv, "--scan-lag", "a range of frames, such as -8:8"
@@ -138,8 +138,12 @@ def scan_lag(argv: list[str]) -> None:
     parser.add_argument("--json", help="where to write the report")
     options = parser.parse_args(argv)
     use_all_cores()
+    if options.data.startswith("env:"):
+        dataset = open_data(DataConfig(options.data, env=EnvConfig(episodes=40, heldout_episodes=1)), (64, 64)).dataset
+    else:
+        dataset = load_dataset(options.data, cameras=options.cameras)
     report = scan(
-        load_dataset(options.data, cameras=options.cameras),
+        dataset,
         parse_lags(lags or ""),
         source=options.source,
         limit=options.limit,
