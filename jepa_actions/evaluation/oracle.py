@@ -48,7 +48,7 @@ class OracleModel:
         self, context: TwoRoomState, actions: Float[Tensor, "p s h a"], generator: torch.Generator | None = None
     ) -> OracleLatents:
         """Simulate every candidate, walls and all; z (p, s, h, 1, 2) is the position after each model action."""
-        raw = self.codec.decode(actions, exact=False)
+        raw = self.codec.decode(actions)
         wall_x, door_y = context.wall_x[:, None], context.door_y[:, None]
         position = context.position[:, None].expand(-1, raw.shape[1], -1)
         positions = []

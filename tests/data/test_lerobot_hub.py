@@ -70,6 +70,8 @@ except DataError as error:
 out["absent"] = message(name="someone/absent")
 out["revision"] = message(revision="v9")
 out["limit"] = message(disk_limit=0)
+for p in data.root.rglob("episode_000001.mp4"):  # which of them the limit left is a matter of threads
+    p.unlink()
 print(json.dumps(out))
 """
 

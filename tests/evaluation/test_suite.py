@@ -55,7 +55,7 @@ def test_the_recipe_of_a_model_opens_its_data():
 
 
 def test_other_data_than_the_recipe_s(tmp_path):
-    with pytest.raises(DataError, match=rf"^{tmp_path}: neither .* nor a video in it"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}: no data set, found nothing; expected a LeRobot"):
         data_of(described(), str(tmp_path))
 
 
