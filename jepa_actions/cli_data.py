@@ -39,7 +39,7 @@ def data(argv: list[str]) -> int:
 
 def check(argv: list[str]) -> int:
     """`data check D [--validation D2] [--seal] [--json [FILE]]`: every problem; exit code 1 where one is fatal."""
-    from jepa_actions.data.check import check as check_dataset
+    from jepa_actions.data.checks.check import check as check_dataset
 
     parser = _data_parser("check", "Every problem of a data set; exit code 1 where one is fatal, also where D is none.")
     parser.add_argument("--validation", metavar="D2", help="a data set that must not repeat an episode of D")
@@ -65,7 +65,7 @@ def check(argv: list[str]) -> int:
     fatal = sum(problem.fatal for problem in problems)
     sealed = bool(options.seal and not fatal)
     if sealed:
-        from jepa_actions.data.checksums import seal as seal_folder
+        from jepa_actions.data.lerobot.checksums import seal as seal_folder
 
         seal_folder(options.dataset)
     if options.json is not None:
@@ -103,7 +103,7 @@ def _place(problem: Problem) -> str:
 
 def info(argv: list[str]) -> int:
     """`data info D [--sheet OUT.png] [--json [FILE]]`: shapes, rates, statistics, and a picture of it."""
-    from jepa_actions.data.describe import describe_dataset, describe_table
+    from jepa_actions.data.checks.describe import describe_dataset, describe_table
 
     parser = _data_parser("info", "Shapes, rates, statistics per dimension, hints for a recipe.")
     parser.add_argument("--sheet", metavar="PNG", help="write frames with the actions under them")
@@ -142,7 +142,7 @@ def cache(argv: list[str]) -> int:
     size = (
         None if options.size is None else _size(options.size * 2 if len(options.size) == 1 else options.size, "--size")
     )
-    from jepa_actions.data.decoded_cache_writer import write_decoded_cache
+    from jepa_actions.data.decoded.writer import write_decoded_cache
 
     write_decoded_cache(_open(options, size), options.out)
     print(options.out)
@@ -179,7 +179,7 @@ def encode(argv: list[str]) -> int:
 
 def convert(argv: list[str]) -> int:
     """`data convert D OUT [--version V] [--codec C]`: any data set, written as a LeRobot one."""
-    from jepa_actions.data.lerobot_copy import copy_dataset
+    from jepa_actions.data.lerobot.copying import copy_dataset
 
     parser = _data_parser("convert", "Write any data set as a LeRobot one; frames are encoded anew.")
     parser.add_argument("out", help="the folder to write; must not hold anything yet")
@@ -195,7 +195,7 @@ def convert(argv: list[str]) -> int:
 
 def finish(argv: list[str]) -> int:
     """`data finish OUT`: what an interrupted writer left, as a data set of the episodes that it had finished."""
-    from jepa_actions.data.lerobot_writer import finish_interrupted
+    from jepa_actions.data.lerobot.writer import finish_interrupted
 
     parser = Parser("jepa-actions data finish", "Make a data set of what an interrupted writer left.")
     parser.add_argument("out", help="the folder it was writing")
@@ -222,7 +222,7 @@ def record(argv: list[str]) -> int:
     import gymnasium
 
     import jepa_actions.envs  # noqa: F401  registers this library's environments
-    from jepa_actions.data.recorder import record as record_episodes
+    from jepa_actions.data.recorder.record import record as record_episodes
 
     try:
         env: Any = gymnasium.make(options.env, render_mode="rgb_array")

@@ -279,7 +279,7 @@ def test_an_evaluation_that_cannot_be_is_one_line(fails, model, argv, message):
     assert message in fails("eval", *[model if word == "M" else word for word in argv])
 
 
-# -- plan, data, info, push, pull ------------------------------------------------------------------------------------------
+# -- plan, data, info, push, pull -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_convert_writes_the_same_data_set_again(robot: Path, tmp_path: Path):
 
 
 def test_cache_decodes_once_and_opens(robot: Path, tmp_path: Path):
-    pytest.importorskip("jepa_actions.data.decoded_cache")
+    pytest.importorskip("jepa_actions.data.decoded.cache")
     out = tmp_path / "cache"
     assert data(["cache", str(robot), str(out), "--size", "32"]) == 0
     cached, direct = load_dataset(out), load_dataset(robot, image_size=(32, 32))

@@ -51,7 +51,7 @@ RUN_WITHOUT = (
 
 
 def room_of(module: str) -> str:
-    """`jepa_actions.data.codec` is in `data`; `jepa_actions.config_yaml` belongs to `config`."""
+    """`jepa_actions.data.loader` is in `data`; `jepa_actions.config_yaml` belongs to `config`."""
     name = [*module.split("."), "__init__"][1]
     return name if name in MAY_IMPORT else name.partition("_")[0] or name
 
@@ -104,14 +104,14 @@ def test_every_folder_and_file_has_a_place():
     ("module", "source", "wrong"),
     [
         (
-            "jepa_actions.data.codec",
+            "jepa_actions.data.loader",
             "import numpy\nfrom jepa_actions.errors import DataError\nfrom .types import Batch",
             0,
         ),
-        ("jepa_actions.data.codec", "from jepa_actions.models import WorldModel", 1),
-        ("jepa_actions.data.codec", "def f():\n    from ..models.encoder import VideoEncoder", 1),
-        ("jepa_actions.data.codec", "from .. import models", 1),
-        ("jepa_actions.data.codec", "from jepa_actions import __version__", 0),
+        ("jepa_actions.data.loader", "from jepa_actions.models import WorldModel", 1),
+        ("jepa_actions.data.loader", "def f():\n    from ..models.encoder import VideoEncoder", 1),
+        ("jepa_actions.data.loader", "from .. import models", 1),
+        ("jepa_actions.data.loader", "from jepa_actions import __version__", 0),
         ("jepa_actions.planning.cem", "import jepa_actions.models.world_model as w", 1),
         ("jepa_actions.planning.cem", "import jepa_actions", 1),
         ("jepa_actions.training.loop", "from jepa_actions.config import load_config", 0),

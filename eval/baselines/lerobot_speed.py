@@ -69,8 +69,8 @@ class OurSide:
         import torch
 
         from jepa_actions.data import load_dataset
-        from jepa_actions.data.clip_memory import new_clips
-        from jepa_actions.data.decoded_cache import DecodedCache
+        from jepa_actions.data.decoded.cache import DecodedCache
+        from jepa_actions.data.video.clip_memory import new_clips
 
         self.dataset = load_dataset(data) if cache is None else DecodedCache(cache)
         self.cameras = list(self.dataset.cameras)
@@ -219,7 +219,7 @@ def main() -> int:
     if options.lerobot_python is None:
         parser.error("--lerobot-python is required")
     from jepa_actions.data import load_dataset
-    from jepa_actions.data.decoded_cache_writer import write_decoded_cache
+    from jepa_actions.data.decoded.writer import write_decoded_cache
     from jepa_actions.evaluation import commit, hardware
 
     began = time.perf_counter()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jepa_actions.data import Episode
-from jepa_actions.data.lerobot_writer import LeRobotWriter
+from jepa_actions.data.lerobot.writer import LeRobotWriter
 
 LENGTHS = (12, 9, 15, 7, 14, 10)  # their sums over the files differ, so that files of one camera differ in length
 SIZES = {"front": (64, 96), "wrist": (32, 64)}

@@ -14,9 +14,9 @@ from fuzz.base import BASES, LENGTHS, SIZES, labels_of, make_bases, seen, told
 from fuzz.damage import CHECKSUMS, damage
 
 from jepa_actions.data import load_dataset
-from jepa_actions.data.check import check
-from jepa_actions.data.checksums import seal
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.checks.check import check
+from jepa_actions.data.lerobot.checksums import seal
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import JepaActionsError
 
 NAMING = ("checksum", "missing", "extra")  # the kinds of problem that `check` finds against checksums

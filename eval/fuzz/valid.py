@@ -14,8 +14,8 @@ from fuzz.base import LENGTHS, SIZES, bits_of, labels_of, picture, seen, strip, 
 from fuzz.cases import Row
 
 from jepa_actions.data import Episode, Provenance, load_dataset
-from jepa_actions.data.check import check
-from jepa_actions.data.lerobot_writer import LeRobotWriter
+from jepa_actions.data.checks.check import check
+from jepa_actions.data.lerobot.writer import LeRobotWriter
 
 Variant = Callable[[Path], None]
 ONE = {"front": (64, 96)}

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from jepa_actions.data.codec import ActionCodec
-from jepa_actions.data.codec_read import missing
+from jepa_actions.data.actions.codec import ActionCodec
+from jepa_actions.data.actions.read import missing
 from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
-from jepa_actions.data.latent_cache import Latents
+from jepa_actions.data.latents.cache import Latents
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.types import Batch, Episode, VideoDataset, check_finite
 from jepa_actions.errors import DataError

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepa_actions.data.decoded_cache import DecodedCache
-from jepa_actions.data.decoded_cache_writer import MARKER
-from jepa_actions.data.folder import VideoFolder, describe, video_files
-from jepa_actions.data.hdf5 import Hdf5Dataset, looks_like_hdf5
-from jepa_actions.data.lerobot import LeRobot
-from jepa_actions.data.lerobot_labels import ACTION, STATE
-from jepa_actions.data.table import TableVideos, looks_like_table
-from jepa_actions.data.tars import TarVideos, looks_like_tars
+from jepa_actions.data.decoded.cache import DecodedCache
+from jepa_actions.data.decoded.writer import MARKER
+from jepa_actions.data.lerobot.labels import ACTION, STATE
+from jepa_actions.data.lerobot.reader import LeRobot
+from jepa_actions.data.sources.folder import VideoFolder, describe, video_files
+from jepa_actions.data.sources.hdf5 import Hdf5Dataset, looks_like_hdf5
+from jepa_actions.data.sources.table import TableVideos, looks_like_table
+from jepa_actions.data.sources.tars import TarVideos, looks_like_tars
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.errors import DataError
 

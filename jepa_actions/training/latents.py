@@ -14,9 +14,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from jepa_actions.data import VideoDataset
-from jepa_actions.data.latent_cache import Encode
-from jepa_actions.data.latent_encode import encode_dataset
-from jepa_actions.data.latent_store import LatentStore, open_latents
+from jepa_actions.data.latents.cache import Encode
+from jepa_actions.data.latents.encode import encode_dataset
+from jepa_actions.data.latents.store import LatentStore, open_latents
 from jepa_actions.models import FrameBackbone, WorldModel
 
 

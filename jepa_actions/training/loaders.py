@@ -1,7 +1,7 @@
 """From open data to batches."""
 
 from jepa_actions.data import ClipIndex, ClipLoader, ClipStream, LatentCache, VideoDataset
-from jepa_actions.data.latent_cache import Latents
+from jepa_actions.data.latents.cache import Latents
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
 from jepa_actions.training.config import TrainConfig

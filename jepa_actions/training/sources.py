@@ -21,7 +21,7 @@ from jepa_actions.data import (
     split_folds,
     split_tail,
 )
-from jepa_actions.data.quarantine import quarantine
+from jepa_actions.data.checks.quarantine import quarantine
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.training.config import DataConfig, LabelsConfig, SplitConfig, StreamConfig
 from jepa_actions.training.two_room_data import two_room_dataset

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from jepa_actions.data.pose import SUFFIXES
-from jepa_actions.data.rotation import WIDTH
+from jepa_actions.data.actions.pose import SUFFIXES
+from jepa_actions.data.actions.rotation import WIDTH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "actions.md"
 

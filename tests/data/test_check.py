@@ -13,9 +13,9 @@ import pytest
 from lerobot_writer import edit_column, rows_column, write_lerobot, write_video
 from made_dataset import MadeDataset, made_episode
 
-from jepa_actions.data.check import check
-from jepa_actions.data.check_meta import split_faults
-from jepa_actions.data.checksums import seal
+from jepa_actions.data.checks.check import check
+from jepa_actions.data.checks.meta import split_faults
+from jepa_actions.data.lerobot.checksums import seal
 from jepa_actions.data.problems import Problem
 
 DATA, VIDEO = "data/chunk-000/file-000.parquet", "videos/observation.images.wrist/chunk-000/file-000.mp4"

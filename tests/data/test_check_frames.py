@@ -9,9 +9,9 @@ import pytest
 from lerobot_writer import write_video
 from made_dataset import MadeDataset, made_episode
 
-from jepa_actions.data.check import check
-from jepa_actions.data.check_duplicates import Digests, repeated, shared
-from jepa_actions.data.check_frames import FrameCheck, check_frames
+from jepa_actions.data.checks.check import check
+from jepa_actions.data.checks.duplicates import Digests, repeated, shared
+from jepa_actions.data.checks.frames import FrameCheck, check_frames
 from jepa_actions.errors import DataError
 
 

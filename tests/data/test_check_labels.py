@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_dataset import MadeDataset, made_episode
 
-from jepa_actions.data.check_labels import check_labels, robust_scale
-from jepa_actions.data.check_rotations import is_rotation, rotation_groups
+from jepa_actions.data.checks.labels import check_labels, robust_scale
+from jepa_actions.data.checks.rotations import is_rotation, rotation_groups
 from jepa_actions.data.types import Episode
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from lerobot_writer import CAMERAS
 
-from jepa_actions.data.checksums import CHECKSUMS, seal, verify
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.checksums import CHECKSUMS, seal, verify
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 ROWS = "data/chunk-000/file-000.parquet"

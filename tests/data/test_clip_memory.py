@@ -5,8 +5,8 @@ import threading
 
 import torch
 
-from jepa_actions.data import clip_memory
-from jepa_actions.data.clip_memory import new_clips
+from jepa_actions.data.video import clip_memory
+from jepa_actions.data.video.clip_memory import new_clips
 
 
 def place(tensor):

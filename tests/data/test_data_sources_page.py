@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from lerobot_writer import write_video
 
-from jepa_actions.data.row_labels import FIELDS
+from jepa_actions.data.sources.row_labels import FIELDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data_sources.md"
 

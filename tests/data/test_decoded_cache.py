@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_actions.data import decoded_cache_writer, load_dataset
-from jepa_actions.data.clip_memory import new_clips
-from jepa_actions.data.decoded_cache import DecodedCache
-from jepa_actions.data.decoded_cache_writer import LABELS, MARKER, write_decoded_cache
+from jepa_actions.data import load_dataset
+from jepa_actions.data.decoded import writer as decoded_cache_writer
+from jepa_actions.data.decoded.cache import DecodedCache
+from jepa_actions.data.decoded.writer import LABELS, MARKER, write_decoded_cache
 from jepa_actions.data.types import Episode, Provenance, VideoDataset
+from jepa_actions.data.video.clip_memory import new_clips
 from jepa_actions.data.view import DatasetView
 from jepa_actions.errors import DataError, ShapeError
 

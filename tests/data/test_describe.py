@@ -10,7 +10,7 @@ import pytest
 from made_dataset import MadeDataset, made_episode
 
 from jepa_actions.data import Episode, Provenance
-from jepa_actions.data.describe import describe_dataset, describe_table
+from jepa_actions.data.checks.describe import describe_dataset, describe_table
 from jepa_actions.errors import DataError
 from jepa_actions.evaluation.contact_sheet import contact_sheet, runs, spread
 

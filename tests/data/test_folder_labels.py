@@ -9,7 +9,7 @@ import pytest
 from lerobot_writer import write_video
 
 from jepa_actions.data import ActionCodec, Provenance, Segment, VideoFolder
-from jepa_actions.data.row_labels import FIELDS, check_labels, episode_of, fields, names_of, rate_of
+from jepa_actions.data.sources.row_labels import FIELDS, check_labels, episode_of, fields, names_of, rate_of
 from jepa_actions.errors import DataError
 
 A = [[0.1 * k, 1.0 + k] for k in range(6)]  # five steps and one after the last

@@ -13,7 +13,7 @@ import torch
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
 from jepa_actions.data import ActionCodec, ClipIndex, ClipLoader, Segment, VideoDataset  # noqa: E402
-from jepa_actions.data.hdf5 import Hdf5Dataset, hdf5_file, looks_like_hdf5  # noqa: E402
+from jepa_actions.data.sources.hdf5 import Hdf5Dataset, hdf5_file, looks_like_hdf5  # noqa: E402
 from jepa_actions.errors import DataError  # noqa: E402
 
 LENGTHS = (7, 5, 9)
@@ -147,7 +147,7 @@ def test_compressed_with_blosc(tmp_path):
         "import importlib.util, sys\n"
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda n, *a: None if n == 'hdf5plugin' else find(n, *a)  # as if not installed\n"
-        "from jepa_actions.data.hdf5 import Hdf5Dataset\n"
+        "from jepa_actions.data.sources.hdf5 import Hdf5Dataset\n"
         "try: Hdf5Dataset(sys.argv[1])\n"
         "except ValueError as error: print(error)\n"
         "importlib.util.find_spec = find\n"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jepa_actions.data import ActionCodec, ClipIndex, ClipLoader, LatentCache
-from jepa_actions.data import latent_cache as cache_file
+from jepa_actions.data.latents import cache as cache_file
 from jepa_actions.envs import generate_episodes
 from jepa_actions.errors import DataError
 from jepa_actions.training import TwoRoomDataset, whole_episodes

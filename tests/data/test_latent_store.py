@@ -20,9 +20,9 @@ from safetensors import safe_open
 
 from jepa_actions.data import ActionCodec, ClipIndex, ClipLoader, Episode
 from jepa_actions.data.concat import Concat
-from jepa_actions.data.latent_encode import encode_dataset
-from jepa_actions.data.latent_index import LatentKey
-from jepa_actions.data.latent_store import LatentStore, open_latents
+from jepa_actions.data.latents.encode import encode_dataset
+from jepa_actions.data.latents.index import LatentKey
+from jepa_actions.data.latents.store import LatentStore, open_latents
 from jepa_actions.data.types import check_clips
 from jepa_actions.data.view import Viewable
 from jepa_actions.envs import generate_episodes
@@ -159,7 +159,7 @@ class TestWhatIsRead:
         assert (found - tokens).abs().mean() < 0.3 * (tokens.half().float() - tokens).abs().mean()
 
     def test_may_be_several_threads_that_read_and_few_shards_that_are_mapped(self, written, monkeypatch):
-        monkeypatch.setattr("jepa_actions.data.latent_store.MAPPED", 1)
+        monkeypatch.setattr("jepa_actions.data.latents.store.MAPPED", 1)
         store = LatentStore(written)
 
         def read(seed):
@@ -344,7 +344,7 @@ class TestInterrupted:
         assert store.episodes().tolist() == [0, 3]
         with pytest.raises(DataError, match="episode 1 is not among the 2 that are encoded"):
             store.latents_of(1)
-        monkeypatch.setattr("jepa_actions.data.latent_encode.CHUNK", 7)  # as another release may have it
+        monkeypatch.setattr("jepa_actions.data.latents.encode.CHUNK", 7)  # as another release may have it
         store = encode_dataset(data, encoder, tmp_path, **KEYS)
         assert encoder.frames == sum(LENGTHS)
         episodes, frames = some_clips(LENGTHS)

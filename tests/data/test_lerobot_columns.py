@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from lerobot_writer import edit_column, write_lerobot
 
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.data.types import Provenance
 from jepa_actions.errors import DataError
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from lerobot_writer import CAMERAS, edit_column, level, write_lerobot, write_video
 
-from jepa_actions.data.checksums import seal
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.checksums import seal
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.data.problems import bad_episodes
 from jepa_actions.errors import DataError
 

@@ -15,14 +15,14 @@ import pytest
 from lerobot_writer import CAMERAS, write_lerobot
 from local_hub import Hub
 
-from jepa_actions.data.checksums import seal
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.checksums import seal
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 SCRIPT = """
 import json, pickle, sys
 import numpy as np
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 def message(**options):
@@ -78,7 +78,7 @@ print(json.dumps(out))
 OFFLINE = """
 import sys
 import numpy as np
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 data = LeRobot("someone/robot")

@@ -11,7 +11,7 @@ import torch
 from lerobot_writer import CAMERAS, edit_column
 from PIL import Image
 
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 ROWS = "data/chunk-000/file-000.parquet"

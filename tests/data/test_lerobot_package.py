@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from moving_picture import labels, movie
 
-from jepa_actions.data.lerobot_copy import copy_dataset
-from jepa_actions.data.lerobot_writer import LeRobotWriter
+from jepa_actions.data.lerobot.copying import copy_dataset
+from jepa_actions.data.lerobot.writer import LeRobotWriter
 from jepa_actions.data.open import load_dataset
-from jepa_actions.data.recorder import record
+from jepa_actions.data.recorder.record import record
 from jepa_actions.data.types import Provenance, VideoDataset
 from jepa_actions.envs.gym_vector import TwoRoomVectorEnv
 

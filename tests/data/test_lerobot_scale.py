@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jepa_actions.data import ClipIndex, Segment
-from jepa_actions.data.lerobot import LeRobot
-from jepa_actions.data.lerobot_videos import KEPT
+from jepa_actions.data.lerobot.reader import LeRobot
+from jepa_actions.data.lerobot.videos import KEPT
 
 EPISODES, LENGTH, FILES = 5000, 200, 13
 CAMERAS = ("observation.images.a", "observation.images.b")

@@ -10,7 +10,7 @@ import pytest
 from lerobot_writer import CAMERAS, edit_column, write_lerobot, write_video
 
 from jepa_actions.data import VideoDataset
-from jepa_actions.data.lerobot import LeRobot
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.errors import DataError
 
 

@@ -18,11 +18,14 @@ import pytest
 import torch
 from moving_picture import labels, movie
 
-from jepa_actions.data import lerobot_layout, lerobot_parts, lerobot_write_v21, lerobot_writer
-from jepa_actions.data.checksums import verify
-from jepa_actions.data.lerobot import LeRobot
-from jepa_actions.data.lerobot_copy import copy_dataset
-from jepa_actions.data.lerobot_writer import LeRobotWriter, finish_interrupted
+from jepa_actions.data.lerobot import layout as lerobot_layout
+from jepa_actions.data.lerobot import parts as lerobot_parts
+from jepa_actions.data.lerobot import write_v21 as lerobot_write_v21
+from jepa_actions.data.lerobot import writer as lerobot_writer
+from jepa_actions.data.lerobot.checksums import verify
+from jepa_actions.data.lerobot.copying import copy_dataset
+from jepa_actions.data.lerobot.reader import LeRobot
+from jepa_actions.data.lerobot.writer import LeRobotWriter, finish_interrupted
 from jepa_actions.data.open import load_dataset
 from jepa_actions.data.types import Episode, Provenance
 from jepa_actions.errors import DataError, ShapeError
@@ -273,7 +276,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 from moving_picture import labels, movie
-from jepa_actions.data.lerobot_writer import LeRobotWriter
+from jepa_actions.data.lerobot.writer import LeRobotWriter
 writer = LeRobotWriter(sys.argv[1], fps=10, cameras={"a": (32, 32)}, video_mb=0.004)
 for e in range(4):
     writer.add_episode({"a": movie(6, (32, 32), e)}, labels(6, e))

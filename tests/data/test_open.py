@@ -19,7 +19,7 @@ from jepa_actions.data import (
     VideoFolder,
     load_dataset,
 )
-from jepa_actions.data.decoded_cache_writer import write_decoded_cache
+from jepa_actions.data.decoded.writer import write_decoded_cache
 from jepa_actions.errors import DataError
 
 

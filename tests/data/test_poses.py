@@ -10,8 +10,8 @@ import torch
 from codec_labels import Labels, labelled
 
 from jepa_actions.data import ActionBounds, ActionCodec, Segment
-from jepa_actions.data.pose import SUFFIXES, Displacement, Pose
-from jepa_actions.data.rotation import WIDTH, from_matrix, not_a_rotation, to_matrix
+from jepa_actions.data.actions.pose import SUFFIXES, Displacement, Pose
+from jepa_actions.data.actions.rotation import WIDTH, from_matrix, not_a_rotation, to_matrix
 from jepa_actions.errors import CheckpointError, DataError, ShapeError
 
 FORMS = tuple(WIDTH)

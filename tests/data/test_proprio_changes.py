@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jepa_actions.data import ActionBounds, ActionCodec, Episode
-from jepa_actions.data.rotation import euler_to_matrix, matrix_to_euler, rotated, rotation_between
+from jepa_actions.data.actions.rotation import euler_to_matrix, matrix_to_euler, rotated, rotation_between
 from jepa_actions.errors import DataError, ShapeError
 
 POSE = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")

@@ -15,8 +15,8 @@ from lerobot_writer import edit_column, write_video
 from made_dataset import MadeDataset, made_episode
 
 from jepa_actions.data import load_dataset
-from jepa_actions.data.checksums import seal
-from jepa_actions.data.quarantine import quarantine
+from jepa_actions.data.checks.quarantine import quarantine
+from jepa_actions.data.lerobot.checksums import seal
 from jepa_actions.errors import DataError
 
 DATA = "data/chunk-000/file-000.parquet"
@@ -59,7 +59,7 @@ def test_it_never_happens_by_default(robot: Path):
 
 
 def test_a_damaged_file_takes_its_own_episodes_only(tmp_path: Path):
-    from jepa_actions.data.lerobot_copy import copy_dataset
+    from jepa_actions.data.lerobot.copying import copy_dataset
 
     made = MadeDataset([made_episode(k) for k in range(4)])
     copy_dataset(made, tmp_path / "d", video_mb=1e-6)

@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from toy_env import SIZE, Toy
 
 from jepa_actions.data.open import load_dataset
-from jepa_actions.data.recorder import record
+from jepa_actions.data.recorder.record import record
 from jepa_actions.data.types import VideoDataset
 from jepa_actions.envs import gym_adapter, gym_vector
 from jepa_actions.errors import DataError, ShapeError

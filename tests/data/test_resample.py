@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_actions.data.folder import VideoFolder
 from jepa_actions.data.resample import Resampled, plan_frames
+from jepa_actions.data.sources.folder import VideoFolder
 from jepa_actions.data.types import Episode, Provenance, VideoDataset
-from jepa_actions.data.video import VideoFile
+from jepa_actions.data.video.file import VideoFile
 from jepa_actions.data.view import DatasetView, Viewable
 from jepa_actions.errors import DataError
 

@@ -21,8 +21,8 @@ from lerobot_writer import write_video
 datasets = pytest.importorskip("datasets")
 
 from jepa_actions.data import ActionCodec, Segment, VideoFile, VideoFolder  # noqa: E402
-from jepa_actions.data.stream import ClipStream  # noqa: E402
-from jepa_actions.data.stream_source import EpisodeStream  # noqa: E402
+from jepa_actions.data.sources.stream import ClipStream  # noqa: E402
+from jepa_actions.data.sources.stream_source import EpisodeStream  # noqa: E402
 from jepa_actions.errors import DataError  # noqa: E402
 
 COUNTS = (7, 4, 9, 2, 6, 5)  # the fourth is too short for a clip of 3 frames
@@ -217,7 +217,7 @@ def test_a_stream_of_the_users_own(folder):
 
 PRINT = """
 import sys, torch
-from jepa_actions.data.stream import ClipStream
+from jepa_actions.data.sources.stream import ClipStream
 batches = []
 for source in sys.argv[1:3]:
     part = ClipStream(source, frames=3, block=1, batch_size=4, seed=5, shuffle_buffer=3)

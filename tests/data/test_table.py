@@ -16,8 +16,8 @@ import torch
 from lerobot_writer import write_video
 
 from jepa_actions.data import VideoDataset, VideoFolder
-from jepa_actions.data.table import TableVideos, looks_like_table
-from jepa_actions.data.tars import TarVideos, looks_like_tars
+from jepa_actions.data.sources.table import TableVideos, looks_like_table
+from jepa_actions.data.sources.tars import TarVideos, looks_like_tars
 from jepa_actions.errors import DataError
 
 CELL = pa.struct({"bytes": pa.binary(), "path": pa.string()})

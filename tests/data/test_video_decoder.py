@@ -11,11 +11,12 @@ import torch
 from av.video.reformatter import Interpolation
 from lerobot_writer import write_video
 
-from jepa_actions.data import video_decoder, video_index
-from jepa_actions.data.clip_memory import new_clips
-from jepa_actions.data.parallel import side_by_side
-from jepa_actions.data.video import VideoFile, gather_cameras, gather_clips
-from jepa_actions.data.video_decoder import OPEN_AT_MOST, Decoder
+from jepa_actions.data.video import decoder as video_decoder
+from jepa_actions.data.video import index as video_index
+from jepa_actions.data.video.clip_memory import new_clips
+from jepa_actions.data.video.decoder import OPEN_AT_MOST, Decoder
+from jepa_actions.data.video.file import VideoFile, gather_cameras, gather_clips
+from jepa_actions.data.video.parallel import side_by_side
 from jepa_actions.errors import DataError, ShapeError
 
 LEVELS = np.random.default_rng(0).integers(20, 230, 60).tolist()

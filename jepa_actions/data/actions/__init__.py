@@ -1,0 +1,1 @@
+"""Between a robot's action units and the model's."""

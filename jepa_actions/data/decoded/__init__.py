@@ -1,0 +1,1 @@
+"""A data set decoded once into one file per camera."""

@@ -1,0 +1,1 @@
+"""A frozen encoder's latents, in memory or on disk."""

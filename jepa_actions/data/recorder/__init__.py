@@ -1,0 +1,1 @@
+"""Gymnasium environments recorded into LeRobot data sets."""

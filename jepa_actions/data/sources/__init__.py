@@ -1,0 +1,1 @@
+"""Video folders, parquet, WebDataset, streams, stable-worldmodel HDF5."""
