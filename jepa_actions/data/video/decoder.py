@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -26,6 +28,15 @@ AGAIN_AT_MOST = 8  # packets decoded twice before it is cheaper to let a decoder
 OPEN_AT_MOST = 32  # decoders kept open by a process
 
 
+@dataclass
+class _Run:
+    """Frames for which packets `key` to `last` are decoded, all of them; before the next run some are left out."""
+
+    key: int
+    last: int
+    frames: list[int]
+
+
 class Decoder:
     """One open video file. Not for two threads at once.
 
@@ -35,6 +46,8 @@ class Decoder:
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self.path, self.index = path, index
+        # Single numbers come out of these much sooner than out of the arrays.
+        self._pts, self._place, self._keys = (table.data for table in (index.pts, index.position, index.keyframes))
         self._convert: _ToRGB | None = None
         self._open()
 
@@ -57,7 +70,7 @@ class Decoder:
 
     def cost(self, frame: int) -> int:
         """About how many packets would be decoded to reach `frame` from here."""
-        key, position = self.index.begins(frame), int(self.index.position[frame])
+        key, position = self._key(frame), self._place[frame]
         return position - self._fed if self._reaches(frame, key) else position - key + SKIP_AT_MOST
 
     def frames(self, wanted: Sequence[int]) -> Iterator[VideoFrame]:
@@ -65,16 +78,14 @@ class Decoder:
         FFmpeg raises (`decoder_for` turns that into DataError)."""
         runs = self._runs(wanted)
         for i, run in enumerate(runs):
-            key = self.index.begins(run[0])
-            last = max(self.index.position[run].tolist())
             # No whole file needs more packets; a damaged one shall not keep its reader busy for ever.
             self._budget = 2 * len(self.index) + 64
-            if not self._reaches(run[0], key):
-                self._begin(run[0], key)
-            near = last - self.index.begins(run[-1]) < AGAIN_AT_MOST
+            if not self._reaches(run.frames[0], run.key):
+                self._begin(run.frames[0], run.key)
+            near = run.last - self._key(run.frames[-1]) < AGAIN_AT_MOST
             drain = self.index.stamped and (near or i + 1 < len(runs))
-            for frame in run:
-                yield self._until(frame, last if drain else len(self.index) + self._budget)
+            for frame in run.frames:
+                yield self._until(frame, run.last if drain else len(self.index) + self._budget)
 
     def rgb(self, frame: VideoFrame, image_size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w3"]:
         """A frame as rows of RGB, of the size asked for or its own; see `_ToRGB`."""
@@ -87,18 +98,24 @@ class Decoder:
             )
         return self._convert(frame)
 
-    def _runs(self, wanted: Sequence[int]) -> list[list[int]]:
-        """Stretches between which packets need not be decoded."""
-        places = self.index.position[wanted].tolist()
-        begins = self.index.position[self.index.keyframes[self.index.keys(wanted)]].tolist()
-        runs: list[list[int]] = []
-        last = -1
-        for frame, place, begin in zip(wanted, places, begins, strict=True):
-            if not runs or begin > last + 1:
-                runs.append([])
-            runs[-1].append(frame)
-            last = max(last, place)
+    def _key(self, frame: int) -> int:
+        """The packet at which decoding begins to reach `frame`."""
+        return self._place[self._keys[max(bisect_right(self._keys, frame) - 1, 0)]]
+
+    def _runs(self, wanted: Sequence[int]) -> list[_Run]:
+        runs: list[_Run] = []
+        for frame in wanted:
+            key, place = self._key(frame), self._place[frame]
+            if not runs or key > runs[-1].last + 1:
+                runs.append(_Run(key, place, []))
+            runs[-1].frames.append(frame)
+            runs[-1].last = max(runs[-1].last, place)
         return runs
+
+    def _number(self, pts: int | None, guess: int) -> int:
+        if 0 <= guess < len(self._pts) and self._pts[guess] == pts:
+            return guess
+        return self.index.number(pts)
 
     def _reaches(self, frame: int, key: int) -> bool:
         return not self._drained and frame > self._shown and key <= self._fed + 1
@@ -142,8 +159,8 @@ class Decoder:
             self._budget -= 1
             if packet.size > 0:
                 break
-        number = self.index.number(packet.pts, max(self._fed + 1, 0)) if self.index.stamped else -1
-        self._fed = int(self.index.position[number]) if number >= 0 else self._fed + 1
+        number = self._number(packet.pts, self._fed + 1) if self.index.stamped else -1
+        self._fed = self._place[number] if number >= 0 else self._fed + 1
         return packet
 
     def _until(self, frame: int, last: int) -> VideoFrame:
@@ -162,7 +179,7 @@ class Decoder:
             packet = self._take() if self._fed < last else None
             self._drained = packet is None
             for picture in self._codec.decode(packet):
-                number = self.index.number(picture.pts, self._shown + 1) if self.index.stamped else self._count
+                number = self._number(picture.pts, self._shown + 1) if self.index.stamped else self._count
                 self._count += 1
                 if number >= 0:
                     self._ready.append((number, picture))
@@ -191,7 +208,8 @@ class _ToRGB:
             frame, width=self._width, height=self._height, format="rgb24", interpolation=self._flags, threads=1
         )
         plane = rgb.planes[0]  # the array keeps it alive
-        return np.frombuffer(memoryview(plane), np.uint8).reshape(self._height, plane.line_size)[:, : 3 * self._width]
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(self._height, plane.line_size)
+        return lines[:, : 3 * self._width]
 
 
 class _Idle:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64, UInt8
+from jaxtyping import Float64, Int, UInt8
 from torch import Tensor
 
 from jepa_actions.data.video.clip_memory import Pictures, new_pictures, pictures_of
@@ -82,30 +84,30 @@ class VideoFile:
         """The frames of these numbers, in this order; a number may come twice."""
         return gather_clips([self], np.asarray(frames, dtype=np.int64)[None])[0]
 
-    def read_into(self, wanted: Sequence[int], rows: Sequence[Int64[np.ndarray, "k"]], pictures: Pictures) -> None:
+    def read_into(self, wanted: Sequence[int], rows: Sequence[Sequence[int]], pictures: Pictures) -> None:
         """Write frame `wanted[k]` (ascending) as RGB to every `pictures[rows[k]]`, in this thread."""
         with decoder_for(self._owner, self.path, self._index, wanted[0]) as decoder:
             for places, frame in zip(rows, decoder.frames(wanted), strict=True):
                 rgb = decoder.rgb(frame, self._asked)
-                for row in places.tolist():
+                for row in places:
                     pictures[row] = rgb
 
-    def check(self, frames: Int64[np.ndarray, "n"]) -> None:
-        """Raise DataError where a number is not that of a frame."""
-        if len(frames) and (frames.min() < 0 or frames.max() >= len(self)):
-            bad = frames.min() if frames.min() < 0 else frames.max()
+    def check(self, wanted: Sequence[int]) -> None:
+        """Raise DataError where an ascending number is not that of a frame."""
+        if wanted[0] < 0 or wanted[-1] >= len(self):
+            bad = wanted[0] if wanted[0] < 0 else wanted[-1]
             raise DataError(f"{self.path}: frame {bad} asked for, expected 0 to {len(self) - 1}")
 
-    def split(self, wanted: Int64[np.ndarray, "n"], pieces: int) -> list[slice]:
+    def split(self, wanted: Sequence[int], pieces: int) -> list[slice]:
         """At most `pieces` stretches of ascending frame numbers, each from a keyframe on, for as many decoders."""
         count = min(pieces, len(wanted) // PIECE)
         cuts = [0]
         for k in range(1, count):
-            frame = self._index.keyframes[self._index.key(int(wanted[k * len(wanted) // count]))]
-            cut = int(np.searchsorted(wanted, frame))
+            frame = int(self._index.keyframes[self._index.key(wanted[k * len(wanted) // count])])
+            cut = bisect_left(wanted, frame)
             if cut - cuts[-1] >= PIECE // 2:
                 cuts.append(cut)
-        return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(wanted)], strict=True)]
+        return [slice(a, b) for a, b in pairwise([*cuts, len(wanted)])]
 
 
 def check_image_size(image_size: tuple[int, int] | None) -> None:
@@ -170,27 +172,26 @@ class _Part:
     """What a request wants of one file: ascending frame numbers, and the pictures each is written to."""
 
     file: VideoFile
-    wanted: Int64[np.ndarray, "n"]
-    rows: list[Int64[np.ndarray, "k"]]
+    wanted: list[int]
+    rows: list[list[int]]
     pictures: Pictures
 
     def pieces(self, count: int) -> Iterator[Callable[[], None]]:
         """At most `count` jobs that decode it."""
         for piece in self.file.split(self.wanted, count):
-            yield partial(self.file.read_into, self.wanted[piece].tolist(), self.rows[piece], self.pictures)
+            yield partial(self.file.read_into, self.wanted[piece], self.rows[piece], self.pictures)
 
 
 def _by_file(files: Sequence[VideoFile], frames: Int[np.ndarray, "b t"], pictures: Pictures) -> Iterator[_Part]:
-    clips: dict[int, list[int]] = {}
-    for clip, file in enumerate(files):
-        clips.setdefault(id(file), []).append(clip)
-    steps = frames.shape[1]
-    for members in clips.values():
-        file, numbers = files[members[0]], np.asarray(frames[members], dtype=np.int64).ravel()
-        if not len(numbers):
-            continue
-        file.check(numbers)
-        rows = (np.array(members)[:, None] * steps + np.arange(steps)).ravel()
-        order = np.argsort(numbers, kind="stable")
-        wanted, first = np.unique(numbers[order], return_index=True)
-        yield _Part(file, wanted, np.split(rows[order], first[1:]), pictures)
+    # Plain lists: a request has few frames, for which arrays would take ten times as long.
+    places: dict[int, dict[int, list[int]]] = {}
+    for clip, (file, numbers) in enumerate(zip(files, frames.tolist(), strict=True)):
+        rows = places.setdefault(id(file), {})
+        for row, number in enumerate(numbers, clip * len(numbers)):
+            rows.setdefault(number, []).append(row)
+    for file in {id(file): file for file in files}.values():
+        rows = places[id(file)]
+        if rows:
+            wanted = sorted(rows)
+            file.check(wanted)
+            yield _Part(file, wanted, [rows[number] for number in wanted], pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,26 +43,16 @@ class VideoIndex:
     def __len__(self) -> int:
         return len(self.times)
 
-    def number(self, pts: int | None, guess: int = 0) -> int:
-        """The frame shown at this time stamp, perhaps `guess`; -1 where none is."""
+    def number(self, pts: int | None) -> int:
+        """The frame shown at this time stamp; -1 where none is."""
         if pts is None:
             return -1
-        if guess < len(self.pts) and self.pts[guess] == pts:
-            return guess
         found = int(self.pts.searchsorted(pts))
         return found if found < len(self.pts) and self.pts[found] == pts else -1
 
     def key(self, frame: int) -> int:
         """Which keyframe decoding begins at to reach `frame` (an index into `keyframes`)."""
         return max(int(self.keyframes.searchsorted(frame, side="right")) - 1, 0)
-
-    def keys(self, frames: Sequence[int]) -> Int64[np.ndarray, "n"]:
-        """`key` of each of `frames`."""
-        return np.maximum(self.keyframes.searchsorted(np.asarray(frames), side="right") - 1, 0)
-
-    def begins(self, frame: int) -> int:
-        """The packet at which decoding begins to reach `frame`."""
-        return int(self.position[self.keyframes[self.key(frame)]])
 
 
 @contextmanager
