@@ -14,7 +14,7 @@ from jepa_actions.data.latents.encode import encode_dataset
 from jepa_actions.data.latents.store import LatentStore, open_latents
 from jepa_actions.data.lerobot.checksums import seal, verify
 from jepa_actions.data.lerobot.copying import copy_dataset
-from jepa_actions.data.lerobot.reader import LeRobot, LeRobotV3
+from jepa_actions.data.lerobot.reader import LeRobot
 from jepa_actions.data.lerobot.writer import LeRobotWriter
 from jepa_actions.data.loader import ClipLoader
 from jepa_actions.data.memory import InMemory
@@ -52,7 +52,6 @@ __all__ = [
     "LatentCache",
     "LatentStore",
     "LeRobot",
-    "LeRobotV3",
     "LeRobotWriter",
     "MixedSampler",
     "ModelBounds",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from lerobot_writer import write_lerobot, write_video
 
-from jepa_actions.data import Concat, DatasetView, LeRobotV3, VideoDataset, VideoFolder
+from jepa_actions.data import Concat, DatasetView, LeRobot, VideoDataset, VideoFolder
 from jepa_actions.errors import DataError
 
 FRONT = "observation.images.front"
@@ -13,7 +13,7 @@ FRONT = "observation.images.front"
 @pytest.fixture
 def robots(tmp_path):
     return [
-        LeRobotV3(write_lerobot(tmp_path / name, lengths=lengths, cameras=[FRONT], seed=k))
+        LeRobot(write_lerobot(tmp_path / name, lengths=lengths, cameras=[FRONT], seed=k))
         for k, (name, lengths) in enumerate((("a", (12, 9)), ("b", (7,))))
     ]
 
@@ -53,7 +53,7 @@ def test_layouts_that_differ_are_refused_unless_one_is_video(robots, tmp_path):
         def over(self, dataset):
             return dataset
 
-    other = Renamed(LeRobotV3(write_lerobot(tmp_path / "c", cameras=[FRONT]), state=None))
+    other = Renamed(LeRobot(write_lerobot(tmp_path / "c", cameras=[FRONT]), state=None))
     with pytest.raises(DataError, match=r"a and c: action layouts \(dx, dy\) and \(dx, dz\).*data.video"):
         Concat([robots[0], other])
     assert Concat([robots[0]], video=[other]).action_names == ("dx", "dy")
@@ -72,6 +72,6 @@ def test_rates_and_sizes_that_differ_are_refused(robots, tmp_path, change, says)
 
 
 def test_cameras_that_differ_are_refused(robots, tmp_path):
-    two = LeRobotV3(write_lerobot(tmp_path / "two"))
+    two = LeRobot(write_lerobot(tmp_path / "two"))
     with pytest.raises(DataError, match="a and two: cameras"):
         Concat([robots[0], two])

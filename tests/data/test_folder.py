@@ -5,7 +5,7 @@ import pytest
 import torch
 from lerobot_writer import CAMERAS, write_video
 
-from jepa_actions.data import LeRobotV3, VideoDataset, VideoFolder, load_dataset
+from jepa_actions.data import LeRobot, VideoDataset, VideoFolder, load_dataset
 from jepa_actions.errors import DataError
 
 
@@ -53,7 +53,7 @@ def test_a_damaged_video_in_a_folder_is_named(folder):
 def test_load_dataset_opens_what_is_there(folder, tiny_robot):
     assert isinstance(load_dataset(folder), VideoFolder)
     robot = load_dataset(str(tiny_robot), cameras=["wrist"], image_size=(8, 8))
-    assert isinstance(robot, LeRobotV3)
+    assert isinstance(robot, LeRobot)
     assert robot.cameras == CAMERAS[1:]
     assert robot.image_size(CAMERAS[1]) == (8, 8)
     assert load_dataset(folder, cameras=["video"], image_size=(8, 10)).image_size("video") == (8, 10)

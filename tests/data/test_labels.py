@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lerobot_writer import write_lerobot
 
-from jepa_actions.data import ActionCodec, FramesOnly, LeRobotV3, Segment, VideoDataset, WithLabels, load_dataset
+from jepa_actions.data import ActionCodec, FramesOnly, LeRobot, Segment, VideoDataset, WithLabels, load_dataset
 from jepa_actions.errors import DataError
 from jepa_actions.training import EnvConfig, two_room_dataset
 
@@ -74,7 +74,7 @@ def test_only_the_labels_of_n_episodes_can_be_reached(root):
 
 
 def test_what_is_shown_and_what_is_not(root):
-    whole = LeRobotV3(root)
+    whole = LeRobot(root)
     few = whole.with_labels(2, seed=0)
     assert isinstance(few, VideoDataset)
     assert (few.action_names, few.proprio_names, few.lengths().tolist()) == (
@@ -98,13 +98,13 @@ def test_what_is_shown_and_what_is_not(root):
 
 
 def test_statistics_come_from_what_is_shown(root):
-    few = LeRobotV3(root).with_labels(1, seed=3)
+    few = LeRobot(root).with_labels(1, seed=3)
     codec = ActionCodec.fit(few, [Segment(i, 0, n) for i, n in enumerate(LENGTHS)], block=1)
     assert abs(codec.mean[0] - BASE - 1000 * few.shown[0]) < 5
 
 
 def test_draws_are_nested_and_the_seed_decides(root):
-    whole = LeRobotV3(root)
+    whole = LeRobot(root)
     draws = [set(whole.with_labels(n, seed=1).shown) for n in range(6)]
     assert all(a < b for a, b in pairwise(draws))
     assert len({whole.with_labels(2, seed=s).shown for s in range(8)}) > 2
@@ -116,7 +116,7 @@ def test_draws_are_nested_and_the_seed_decides(root):
 @pytest.mark.parametrize(("n", "seed", "among"), [(6, 0, None), (-1, 0, None), (3, 0, [1, 2]), (1, -1, None)])
 def test_more_than_there_is_cannot_be_shown(root, n, seed, among):
     with pytest.raises(DataError, match=rf"labels of {n} episodes asked for \(seed {seed}\), found "):
-        WithLabels(LeRobotV3(root), n, seed, among=among)
+        WithLabels(LeRobot(root), n, seed, among=among)
 
 
 def test_a_simulator_gives_pictures_without_the_state_they_are_drawn_from():

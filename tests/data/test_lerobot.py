@@ -10,7 +10,7 @@ import pytest
 import torch
 from lerobot_writer import CAMERAS, edit_column, level, rows_column, write_lerobot, write_video
 
-from jepa_actions.data import ActionCodec, LeRobotV3, Segment, VideoDataset
+from jepa_actions.data import ActionCodec, LeRobot, Segment, VideoDataset
 from jepa_actions.errors import DataError, ShapeError
 
 
@@ -26,7 +26,7 @@ def change_info(root, **changes):
 
 
 def test_it_describes_itself(tiny_robot):
-    data = LeRobotV3(tiny_robot)
+    data = LeRobot(tiny_robot)
     assert isinstance(data, VideoDataset)
     assert (data.name, data.cameras, data.fps, len(data)) == ("tiny_robot", CAMERAS, 10.0, 2)
     assert data.action_names == ("dx", "dy")
@@ -38,7 +38,7 @@ def test_it_describes_itself(tiny_robot):
 def test_an_episode_has_one_action_less_than_frames(tmp_path):
     rows = [np.arange(2 * n, dtype=np.float32).reshape(n, 2) + 100 * n for n in (12, 9)]
     poses = [np.arange(3 * n, dtype=np.float32).reshape(n, 3) for n in (12, 9)]
-    data = LeRobotV3(write_lerobot(tmp_path / "r", actions=rows, proprio=poses, rewards=True))
+    data = LeRobot(write_lerobot(tmp_path / "r", actions=rows, proprio=poses, rewards=True))
     for i in (1, 0):
         episode = data.episode(i)
         assert np.array_equal(episode.actions, rows[i][:-1])
@@ -52,20 +52,20 @@ def test_an_episode_has_one_action_less_than_frames(tmp_path):
 
 def test_action_valid_becomes_the_mask_and_the_last_action_always_goes(tmp_path):
     valid = [np.ones(12), np.array([1, 0, 1, 1, 1, 1, 1, 0, 1])]
-    data = LeRobotV3(write_lerobot(tmp_path / "r", action_valid=valid))
+    data = LeRobot(write_lerobot(tmp_path / "r", action_valid=valid))
     assert data.episode(0).labelled().tolist() == [True] * 11
     assert data.episode(1).labelled().tolist() == [True, False, True, True, True, True, True, False]
 
 
 def test_video_without_actions(tmp_path):
-    data = LeRobotV3(write_lerobot(tmp_path / "r", with_actions=False))
+    data = LeRobot(write_lerobot(tmp_path / "r", with_actions=False))
     assert data.action_names is None
     assert data.episode(1).actions is None
     assert not data.episode(1).labelled().any()
 
 
 def test_clips_show_the_frames_they_name(tiny_robot):
-    data = LeRobotV3(tiny_robot)
+    data = LeRobot(tiny_robot)
     episodes, frames = np.array([1, 0, 1]), np.array([[0, 4, 8], [0, 5, 11], [2, 1, 1]])
     clips = data.read_clips(episodes, frames)
     for c, camera in enumerate(CAMERAS):
@@ -84,12 +84,12 @@ def test_frames_are_found_by_time_also_when_the_file_is_shared_with_other_episod
     table = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     edit_column(table, f"videos/{CAMERAS[0]}/from_timestamp", pa.array([0.0, 1.5]))
     edit_column(table, f"videos/{CAMERAS[0]}/to_timestamp", pa.array([1.2, 2.4]))
-    clip = LeRobotV3(root, cameras=["front"]).read_clips(np.array([1]), np.arange(9)[None])[CAMERAS[0]]
+    clip = LeRobot(root, cameras=["front"]).read_clips(np.array([1]), np.arange(9)[None])[CAMERAS[0]]
     assert (grey(clip)[0] - torch.tensor([level(0, 1, f) for f in range(9)])).abs().max() < 5
 
 
 def test_cameras_and_size_are_chosen(tiny_robot):
-    data = LeRobotV3(tiny_robot, cameras=["wrist"], image_size=(16, 20))
+    data = LeRobot(tiny_robot, cameras=["wrist"], image_size=(16, 20))
     clips = data.read_clips(np.array([0]), np.array([[3]]))
     assert list(clips) == [CAMERAS[1]]
     assert clips[CAMERAS[1]].shape == (1, 1, 3, 16, 20)
@@ -103,7 +103,7 @@ def test_cameras_that_do_not_exist_are_refused_with_those_that_do(tiny_robot, ca
     with pytest.raises(
         DataError, match=r"info.json: camera .* observation.images.front, observation.images.wrist"
     ) as e:
-        LeRobotV3(tiny_robot, cameras=cameras)
+        LeRobot(tiny_robot, cameras=cameras)
     assert "\n" not in str(e.value)
 
 
@@ -120,7 +120,7 @@ REQUIRED = [
 def test_each_missing_file_is_named(robot, file, what):
     (robot / file).unlink()
     with pytest.raises(DataError, match=f"{file}: missing, expected the {what} of a LeRobot v3.0 data set") as e:
-        LeRobotV3(robot)
+        LeRobot(robot)
     assert "\n" not in str(e.value)
 
 
@@ -128,7 +128,7 @@ def test_each_missing_file_is_named(robot, file, what):
 def test_each_damaged_table_is_named(robot, file):
     (robot / file).write_bytes(b"PAR1 but not really")
     with pytest.raises(DataError, match=f"{file}: cannot be read as parquet") as e:
-        LeRobotV3(robot)
+        LeRobot(robot)
     assert "\n" not in str(e.value)
 
 
@@ -165,7 +165,7 @@ def test_each_damaged_table_is_named(robot, file):
 def test_a_wrong_description_is_refused(robot, changes, says):
     change_info(robot, **changes)
     with pytest.raises(DataError, match=says):
-        LeRobotV3(robot)
+        LeRobot(robot)
 
 
 def test_info_that_is_not_json_or_names_shapes_wrongly(robot):
@@ -173,10 +173,10 @@ def test_info_that_is_not_json_or_names_shapes_wrongly(robot):
     info["features"]["action"]["shape"] = [2, 2]
     change_info(robot, features=info["features"])
     with pytest.raises(DataError, match="feature 'action' has shape \\[2, 2\\], expected one dimension"):
-        LeRobotV3(robot)
+        LeRobot(robot)
     (robot / "meta" / "info.json").write_text("{not json")
     with pytest.raises(DataError, match=r"info.json: not valid JSON"):
-        LeRobotV3(robot)
+        LeRobot(robot)
 
 
 ROWS = "data/chunk-000/file-000.parquet"
@@ -185,48 +185,48 @@ ROWS = "data/chunk-000/file-000.parquet"
 def test_actions_of_text_are_refused(robot):
     edit_column(robot / ROWS, "action", pa.array(["left"] * 21))
     with pytest.raises(DataError, match=f"{ROWS}: column 'action' has type string, expected numbers"):
-        LeRobotV3(robot)
+        LeRobot(robot)
     edit_column(robot / ROWS, "action", pa.array([["left", "up"]] * 21))
     with pytest.raises(DataError, match=f"{ROWS}: column 'action' has type list<.*string>, expected numbers"):
-        LeRobotV3(robot)
+        LeRobot(robot)
 
 
 def test_a_label_column_that_is_missing_or_uneven_is_refused(robot):
     edit_column(robot / ROWS, "action", pa.array([[0.0, 1.0]] * 20 + [[0.0, 1.0, 2.0]]))
     with pytest.raises(DataError, match="column 'action' has 3 numbers in row 20, expected 2"):
-        LeRobotV3(robot).episode(0)
+        LeRobot(robot).episode(0)
     edit_column(robot / ROWS, "action", pa.array([[0.0, 1.0]] * 20 + [None]))
     with pytest.raises(DataError, match="column 'action' is empty in row 20"):
-        LeRobotV3(robot).episode(0)
+        LeRobot(robot).episode(0)
     edit_column(robot / ROWS, "action", None)
     with pytest.raises(DataError, match=f"{ROWS}: no column 'action', expected it as in info.json"):
-        LeRobotV3(robot)
+        LeRobot(robot)
 
 
 def test_fewer_rows_than_frames_are_refused(robot):
     table = pq.read_table(robot / ROWS)
     pq.write_table(table.slice(0, 18), robot / ROWS)
     with pytest.raises(DataError, match=f"{ROWS}: 18 rows, expected 21, one for every frame"):
-        LeRobotV3(robot)
+        LeRobot(robot)
 
 
 def test_rows_of_the_wrong_episode_are_refused(robot):
     table = pq.read_table(robot / ROWS)
     pq.write_table(pa.concat_tables([table.slice(0, 11), table.slice(10)]), robot / ROWS)
     with pytest.raises(DataError, match=f"{ROWS}: 13 rows of episode 0, expected 12 with frame_index 0 to 11"):
-        LeRobotV3(robot).episode(0)
+        LeRobot(robot).episode(0)
     pq.write_table(table, robot / ROWS)
     edit_column(robot / ROWS, "task_index", pa.array([7] * 21))
     with pytest.raises(DataError, match=r"task_index 7 of episode 1, expected one of meta/tasks.parquet"):
-        LeRobotV3(robot).episode(1)
+        LeRobot(robot).episode(1)
     with pytest.raises(DataError, match="episode 2 asked for, expected 0 to 1"):
-        LeRobotV3(robot).episode(2)
+        LeRobot(robot).episode(2)
 
 
 def test_nan_in_actions_names_episode_row_and_dimension(tmp_path):
     rows = [np.zeros((12, 2), np.float32), np.zeros((9, 2), np.float32)]
     rows[1][4, 1] = np.nan
-    data = LeRobotV3(write_lerobot(tmp_path / "r", actions=rows))
+    data = LeRobot(write_lerobot(tmp_path / "r", actions=rows))
     with pytest.raises(DataError, match=r"r: action of episode 1, row 4, dimension 1 \(dy\): found nan"):
         ActionCodec.fit(data, [Segment(0, 0, 12), Segment(1, 0, 9)], block=1)
 
@@ -235,13 +235,13 @@ def test_a_video_with_too_few_frames_or_another_size_is_refused(robot):
     path = robot / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4"
     write_video(path, [50] * 15, 10, (32, 48))
     with pytest.raises(DataError, match=r"file-000.mp4: 15 frames, expected 21 for its 2 episodes"):
-        LeRobotV3(robot).read_clips(np.array([0]), np.array([[11]]))  # it may be another file, with other frames
+        LeRobot(robot).read_clips(np.array([0]), np.array([[11]]))  # it may be another file, with other frames
     write_video(path, [50] * 21, 10, (32, 32))
     with pytest.raises(DataError, match=r"frames of \(32, 32\), expected \(32, 48\)"):
-        LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
+        LeRobot(robot).read_clips(np.array([0]), np.array([[0]]))
     path.write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"file-000.mp4: cannot be decoded as video"):
-        LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
+        LeRobot(robot).read_clips(np.array([0]), np.array([[0]]))
 
 
 def test_a_video_with_more_frames_is_read_only_where_episodes_were_left_out(robot):
@@ -251,26 +251,26 @@ def test_a_video_with_more_frames_is_read_only_where_episodes_were_left_out(robo
     )
     write_video(path, [50] * 30, 10, (32, 48))
     with pytest.raises(DataError, match=r"file-000.mp4: 30 frames, expected 21 for its 2 episodes"):
-        LeRobotV3(robot).read_clips(np.array([0]), np.array([[0]]))
+        LeRobot(robot).read_clips(np.array([0]), np.array([[0]]))
     write_video(path, [50] * 21, 10, (32, 48))
     pq.write_table(pq.read_table(table).slice(1), table)  # episode 0 was taken out of the table, not out of the files
     info = robot / "meta" / "info.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"total_episodes": 1, "total_frames": 9}))
-    assert len(LeRobotV3(robot, cameras=["front"]).read_clips(np.array([0]), np.array([[8]]))) == 1
+    assert len(LeRobot(robot, cameras=["front"]).read_clips(np.array([0]), np.array([[8]]))) == 1
 
 
 def test_clips_outside_an_episode_are_refused(tiny_robot):
     with pytest.raises(DataError, match="frame 9 of episode 1 asked for, expected 0 to 8"):
-        LeRobotV3(tiny_robot).read_clips(np.array([1]), np.array([[9]]))
+        LeRobot(tiny_robot).read_clips(np.array([1]), np.array([[9]]))
     with pytest.raises(ShapeError, match="expected \\(b,\\) and \\(b, t\\)"):
-        LeRobotV3(tiny_robot).read_clips(np.array([1]), np.array([3]))
+        LeRobot(tiny_robot).read_clips(np.array([1]), np.array([3]))
 
 
 def test_episodes_over_several_files(tmp_path):
     """Two recordings joined as LeRobot joins them: each keeps its own data and video file."""
     one = write_lerobot(tmp_path / "one", lengths=(6, 5), seed=1)
     two = write_lerobot(tmp_path / "two", lengths=(7,), seed=2)
-    expected = [LeRobotV3(one).episode(0), LeRobotV3(one).episode(1), LeRobotV3(two).episode(0)]
+    expected = [LeRobot(one).episode(0), LeRobot(one).episode(1), LeRobot(two).episode(0)]
     shutil.move(two / ROWS, one / "data" / "chunk-000" / "file-001.parquet")
     edit_column(one / "data" / "chunk-000" / "file-001.parquet", "episode_index", pa.array([2] * 7))
     for camera in CAMERAS:
@@ -286,7 +286,7 @@ def test_episodes_over_several_files(tmp_path):
     edit_column(second, "dataset_to_index", pa.array([18]))
     edit_column(one / "data" / "chunk-000" / "file-001.parquet", "index", pa.array(np.arange(11, 18)))
     change_info(one, total_episodes=3, total_frames=18)
-    data = LeRobotV3(one)
+    data = LeRobot(one)
     assert data.lengths().tolist() == [6, 5, 7]
     for i, episode in enumerate(expected):
         assert np.array_equal(data.episode(i).actions, episode.actions)
@@ -302,20 +302,20 @@ def test_episodes_over_several_files(tmp_path):
 def test_scalar_lists_and_doubles_are_read_too(robot):
     actions = np.random.default_rng(0).normal(size=(21, 2))
     edit_column(robot / ROWS, "action", pa.array(actions.tolist(), type=pa.list_(pa.float64())))
-    assert np.array_equal(LeRobotV3(robot).episode(1).actions, actions[12:20].astype(np.float32))
+    assert np.array_equal(LeRobot(robot).episode(1).actions, actions[12:20].astype(np.float32))
     edit_column(robot / ROWS, "action", rows_column(actions[:, :1]))
     with pytest.raises(DataError, match="column 'action' has 1 numbers in row 0, expected 2"):
-        LeRobotV3(robot).episode(1)
+        LeRobot(robot).episode(1)
 
 
 def test_a_name_that_is_neither_folder_nor_hub_id(tmp_path):
     for name in (str(tmp_path / "absent"), "absent", "./absent/robot", "a/b/c"):
         with pytest.raises(DataError, match="no such folder"):
-            LeRobotV3(name)
+            LeRobot(name)
 
 
 def test_droid_franka(real_data):
-    data = LeRobotV3(real_data / "droid_franka")
+    data = LeRobot(real_data / "droid_franka")
     assert len(data) == 11
     assert data.lengths().sum() == 854
     assert len(data.cameras) == 2
@@ -336,7 +336,7 @@ def test_droid_franka(real_data):
 
 
 def test_donkeycar(real_data):
-    data = LeRobotV3(real_data / "donkeycar", image_size=(60, 80))
+    data = LeRobot(real_data / "donkeycar", image_size=(60, 80))
     assert data.lengths().tolist() == [1000]
     assert data.action_names == ("steering", "throttle")
     steering = data.episode(0).actions[:, 0]

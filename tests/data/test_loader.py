@@ -11,7 +11,7 @@ from jepa_actions.data import (
     ClipLoader,
     Episode,
     InMemory,
-    LeRobotV3,
+    LeRobot,
     Provenance,
     Segment,
     VideoFolder,
@@ -32,7 +32,7 @@ def data(tmp_path_factory):
     rows[0][4] = np.nan
     valid[2][:] = 0
     root = tmp_path_factory.mktemp("loader") / "robot"
-    return LeRobotV3(
+    return LeRobot(
         write_lerobot(root, lengths=LENGTHS, actions=rows, action_valid=valid, rewards=True), image_size=(8, 12)
     )
 

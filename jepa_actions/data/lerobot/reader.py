@@ -221,6 +221,3 @@ class LeRobot(Viewable):
         if identity not in self._hashes:
             self._hashes[identity] = hash_file(self.root / name).sha256
         return self._hashes[identity]
-
-
-LeRobotV3 = LeRobot  # its name when it read one version
