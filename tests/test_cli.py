@@ -372,3 +372,13 @@ def test_demo_passes_its_options_on(monkeypatch, tmp_path):
     monkeypatch.setattr("jepa_actions.evaluation.demo.run_demo", lambda out, **k: seen.update(k, out=out))
     assert main(["demo", "--out", str(tmp_path / "d"), "--steps", "3", "--episodes", "2", "--preset", "gpu"]) == 0
     assert seen == {"out": tmp_path / "d", "preset": "gpu", "steps": 3, "episodes": 2}
+
+
+def test_a_lag_scan_needs_no_model_and_takes_a_range_that_begins_with_a_minus(tmp_path, capsys):
+    for words in (["--scan-lag", "-2:2"], ["--scan-lag=-2:2"]):
+        report = tmp_path / "lag.json"
+        found = main(["eval", "inverse", "--data", "env:two_room", *words, "--limit", "1200", "--json", str(report)])
+        assert found == 0
+        assert json.loads(report.read_text())["metrics"]["best_lag"] == {"dx": 0, "dy": 0}
+    assert main(["eval", "inverse", "--data", "env:two_room", "--scan-lag", "two"]) == 2
+    assert "lag" in capsys.readouterr().err
