@@ -45,7 +45,7 @@ class PointMazeConfig:
             raise ConfigError(f"PointMazeConfig.mazes: found {self.mazes}, expected 5 to 200")
         if self.cell_pixels < 6 or (self.image_size - self.cells * self.cell_pixels) % 2:
             raise ConfigError(
-                f"PointMazeConfig.image_size: found {self.image_size}, expected at least {6 * self.cells + 6} px, and "
+                f"PointMazeConfig.image_size: found {self.image_size}, expected at least {6 * self.cells + 4} px, and "
                 f"the same border on both sides of {self.cells} cells of {self.cell_pixels} px"
             )
         if not 0.1 <= self.radius <= 0.4:
