@@ -43,6 +43,10 @@ class Canvas:
         ink = torch.tensor(colour, dtype=torch.float32, device=distance.device)[:, None, None]
         self._pixels.lerp_(ink.expand_as(self._pixels), cover.expand_as(self._pixels))
 
+    def repeat(self, n: int) -> None:
+        """Make n pictures of one: what is the same in all of them is then painted once."""
+        self._pixels = self._pixels.repeat(n, 1, 1, 1)
+
     def frames(self) -> UInt8[Tensor, "n 3 h w"]:
         """The pictures, rounded to the nearest integer; the last call on a canvas."""
         return self._pixels.add_(0.5).to(torch.uint8)

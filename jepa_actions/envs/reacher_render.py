@@ -31,10 +31,11 @@ def render_reacher(states: Float[Tensor, "*b 4"], colours: ReacherColours | None
     palette = ReacherColours() if colours is None else colours
 
     def draw(rows: Float[Tensor, "n 4"]) -> UInt8[Tensor, "n 3 h w"]:
-        canvas = Canvas(len(rows), IMAGE_SIZE, palette.background, (-1.0, 1.0, 1.0, -1.0), rows.device)
+        canvas = Canvas(1, IMAGE_SIZE, palette.background, (-1.0, 1.0, 1.0, -1.0), rows.device)
         hub = torch.zeros(len(rows), 2, device=rows.device)
         elbow = UPPER * torch.stack([torch.cos(rows[:, 0]), torch.sin(rows[:, 0])], dim=1)
-        canvas.paint(canvas.disc(hub, HUB_RADIUS), palette.hub)
+        canvas.paint(canvas.disc(hub[:1], HUB_RADIUS), palette.hub)
+        canvas.repeat(len(rows))
         canvas.paint(capsule(*canvas.local(hub, rows[:, 0]), UPPER, UPPER_RADIUS), palette.upper)
         canvas.paint(capsule(*canvas.local(elbow, rows[:, 0] + rows[:, 1]), LOWER, LOWER_RADIUS), palette.lower)
         return canvas.frames()
