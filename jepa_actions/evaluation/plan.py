@@ -13,7 +13,7 @@ from torch import Tensor
 from jepa_actions.data import ActionBounds, ActionCodec, ModelBounds
 from jepa_actions.errors import DataError, PlanningError, ShapeError
 from jepa_actions.models import WorldModel
-from jepa_actions.planning import CEM, Bounded, CEMConfig, LatentCost, PlannerPreset, Problem
+from jepa_actions.planning import Bounded, CEMConfig, LatentCost, PlannerPreset, Problem
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def plan(
     context = model.encode(pictures, *reading)
     cost, latent_goal = preset.cost, model.goal({camera: image[None] for camera, image in target.items()})
     bounded = Bounded(model, _bounds(codec, preset))
-    found = CEM(preset.cem)(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
+    found = preset.build()(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
     still = codec.encode(codec.still()).expand(1, 1, horizon, -1)
     idle = cost(model.rollout(context, still), latent_goal)
     plan = {

@@ -1,5 +1,6 @@
 """Receding-horizon control: plan, execute the first steps, plan again from what is left of the plan."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,17 +10,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jepa_actions.errors import PlanningError, ShapeError
-from jepa_actions.planning.problem import Cost, Plan, PlanningModel, Problem
+from jepa_actions.planning.make import Planner
+from jepa_actions.planning.problem import Carried, Cost, Plan, PlanningModel, Problem
 
-Planner = Callable[[Problem], Plan]
+Proposals = Callable[[Any, Any, int], Float[Tensor, "p q h a"]]
 
 
 class MPC:
     """Plans again and again for P episodes that run side by side.
 
-    A plan's remaining steps, shifted by `execute`, are the next plan's starting point. Every episode keeps its own warm
-    start, its own seed and its own count of decisions; `reset` forgets them for the episodes that begin anew, so that
-    an episode never starts from another one's plan.
+    A plan's remaining steps, shifted by `execute`, are the next plan's starting point; so are its elites, for planners
+    that keep them. Every episode keeps its own warm start, its own elites, its own seed and its own count of decisions;
+    `reset` forgets them for the episodes that begin anew, so that an episode never starts from another one's plan.
 
     Arguments:
         planner: `planner(problem) -> Plan`.
@@ -28,6 +30,8 @@ class MPC:
         seeds: one per episode; decision number d of an episode draws from (seed, d).
         warm_start: False starts every plan from the mean action (the comparison).
         device: where candidates are made; the device of the bounds when None.
+        proposals: `proposals(context, goal, horizon)` gives (P, q, horizon, A) action sequences in model units, for
+            every decision: an inverse head's, or a policy's.
 
     Raises: PlanningError unless 1 <= execute <= horizon and there is at least one seed.
     """
@@ -43,6 +47,7 @@ class MPC:
         seeds: Sequence[int],
         warm_start: bool = True,
         device: torch.device | None = None,
+        proposals: Proposals | None = None,
     ) -> None:
         if not 1 <= execute <= horizon:
             raise PlanningError(f"MPC.execute: found {execute}, expected 1 to the horizon, {horizon}")
@@ -50,7 +55,7 @@ class MPC:
             raise PlanningError("MPC.seeds: found none, expected one seed per episode")
         self.planner, self.model, self.cost = planner, model, cost
         self.horizon, self.execute, self.seeds = horizon, execute, list(seeds)
-        self.warm_start, self.device = warm_start, device
+        self.warm_start, self.device, self.proposals = warm_start, device, proposals
         self.reset()
 
     def reset(self, mask: Bool[Tensor, "p"] | None = None) -> None:
@@ -58,31 +63,77 @@ class MPC:
         if mask is None:
             self._decisions = [0] * len(self.seeds)
             self._next: Float[Tensor, "p h a"] | None = None
+            self._carried: Carried | None = None
             return
         if tuple(mask.shape) != (len(self.seeds),):
             raise ShapeError(f"MPC.reset mask: found shape {tuple(mask.shape)}, expected {(len(self.seeds),)}")
         self._decisions = [0 if gone else n for n, gone in zip(self._decisions, mask.tolist(), strict=True)]
         if self._next is not None:
             self._next = self._next.masked_fill(mask.to(self._next.device)[:, None, None], 0.0)
+        if self._carried is not None:
+            valid = self._carried.valid & ~mask.to(self._carried.valid.device)
+            self._carried = Carried(self._carried.actions, valid)
 
-    def plan(self, context: Any, goal: Any, *, left: int | None = None) -> Plan:
+    def plan(
+        self,
+        context: Any,
+        goal: Any,
+        *,
+        left: int | None = None,
+        timeout_ms: float | None = None,
+        proposals: Proposals | None = None,
+    ) -> Plan:
         """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`.
 
         Args:
             left: model steps until the episode ends, where that is known. No plan looks further: a plan that may
                 always arrive `horizon` steps from now need never arrive.
+            timeout_ms: real time: no iteration begins later than this after the call, proposals included, and the plan
+                is the best so far; the warm start, with `timed_out`, no evaluations and infinite cost, where there was
+                no time for one iteration. What a plan finds then depends on the machine.
+            proposals: instead of the constructor's, for this decision.
+
+        Raises: PlanningError for a timeout that is negative or not a number, and what the planner raises.
         """
+        deadline = None
+        if timeout_ms is not None:
+            if not timeout_ms >= 0:
+                raise PlanningError(f"MPC.plan timeout_ms: found {timeout_ms}, expected at least 0")
+            deadline = time.perf_counter() + timeout_ms / 1000
+        proposals = proposals or self.proposals
         horizon = self.horizon if left is None else max(1, min(self.horizon, left))
         initial = None if self._next is None else self._next[:, :horizon]
         seeds = [decision_seed(seed, n) for seed, n in zip(self.seeds, self._decisions, strict=True)]
-        problem = Problem(self.model, context, goal, self.cost, horizon, seeds, initial, self.device)
+        carried = None
+        if self._carried is not None:
+            carried = Carried(self._carried.actions[:, :, :horizon], self._carried.valid)
+        problem = Problem(
+            self.model,
+            context,
+            goal,
+            self.cost,
+            horizon,
+            seeds,
+            initial,
+            self.device,
+            proposals=None if proposals is None else proposals(context, goal, horizon),
+            carried=carried,
+            deadline=deadline,
+        )
         plan = self.planner(problem)
         self._decisions = [n + 1 for n in self._decisions]
         if self.warm_start:
-            rest = plan.actions[:, self.execute :]
-            zeros = plan.actions.new_zeros(len(seeds), self.horizon - rest.shape[1], plan.actions.shape[2])
-            self._next = torch.cat([rest, zeros], dim=1)
+            self._next, self._carried = self._shifted(plan.actions), None
+            if plan.elites is not None:
+                valid = torch.ones(len(seeds), dtype=torch.bool, device=plan.elites.device)
+                self._carried = Carried(self._shifted(plan.elites), valid)
         return plan
+
+    def _shifted(self, actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h a"]:
+        """What is left after the executed steps, then the mean action."""
+        rest = actions[..., self.execute :, :]
+        zeros = rest.new_zeros(*rest.shape[:-2], self.horizon - rest.shape[-2], rest.shape[-1])
+        return torch.cat([rest, zeros], dim=-2)
 
 
 def decision_seed(seed: int, decision: int) -> int:

@@ -6,8 +6,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from jepa_actions.errors import ConfigError
 from jepa_actions.planning.cem import CEMConfig
 from jepa_actions.planning.cost import LatentCost
+from jepa_actions.planning.make import Planner, PlannerConfig, build_planner
+from jepa_actions.planning.mppi import MPPIConfig
 from jepa_actions.planning.problem import Bounds, PlanningModel
 
 
@@ -15,12 +18,23 @@ from jepa_actions.planning.problem import Bounds, PlanningModel
 class PlannerPreset:
     """A published planner. `low` and `high` bound raw actions, for the robot that it was published with."""
 
-    cem: CEMConfig
+    planner: PlannerConfig
     cost: LatentCost
     horizon: int
     execute: int
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
+
+    def build(self) -> Planner:
+        """The planner itself."""
+        return build_planner(self.planner)
+
+    @property
+    def cem(self) -> CEMConfig:
+        """The settings of one that is a CEM. Raises ConfigError for another."""
+        if not isinstance(self.planner, CEMConfig):
+            raise ConfigError(f"preset: found {type(self.planner).__name__}, expected CEMConfig")
+        return self.planner
 
 
 # V-JEPA 2-AC on a Franka arm: changes of x y z [m], roll pitch yaw [rad] and gripper per step. 800 samples, 10
@@ -30,14 +44,98 @@ class PlannerPreset:
 # bounds), does not have the mean among its candidates, and rounds gripper commands below 0.25 to none before it sends
 # them.
 VJEPA2_AC = PlannerPreset(
-    cem=CEMConfig(samples=800, elites=10, iterations=10, init="bounds", min_std=0.0, momentum=0.15, returns="mean"),
+    planner=CEMConfig(samples=800, elites=10, iterations=10, init="bounds", min_std=0.0, momentum=0.15, returns="mean"),
     cost=LatentCost(metric="l1", reduce="last"),
     horizon=1,
     execute=1,
     low=(-0.05, -0.05, -0.05, 0.0, 0.0, 0.0, -0.75),
     high=(0.05, 0.05, 0.05, 0.0, 0.0, 0.0, 0.75),
 )
-PRESETS = {"vjepa2_ac": VJEPA2_AC}
+
+# DINO-WM (arXiv 2411.04983) on Push-T: `planning/cem.py` and `conf/plan_pusht.yaml`; on PointMaze and Wall 10
+# iterations. Actions are z-scored, a step is a block of 5. All 5 steps are executed. Theirs has no bounds at all (here
+# those of the model), and stops early by asking the simulator, once an iteration, whether its plan succeeds.
+DINO_WM = PlannerPreset(
+    planner=CEMConfig(samples=300, elites=30, iterations=30, min_std=0.0, momentum=0.0, returns="mean"),
+    cost=LatentCost(metric="l2", reduce="last"),
+    horizon=5,
+    execute=5,
+)
+
+# LeWM (arXiv 2603.19312) plans with stable-worldmodel's CEM: `solver/cem.py`, `scripts/plan/config.yaml`. Its numbers
+# are DINO-WM's; it keeps what is left of a plan (nothing, when all 5 steps are executed), and sums where this averages
+# the squared differences, which orders candidates alike. Theirs has no bounds.
+LEWM = DINO_WM
+
+# PLDM (arXiv 2502.14819) on Wall: `planners/mppi_torch.py` with the settings of `configs/`. noise_sigma 12 is a
+# variance; one iteration per decision; horizon min(steps left, 96); replans every step. The cost is summed over steps.
+# Left out: its term lambda u' Sigma^-1 noise, 2000 samples' mean kept without a shift for the first hundred steps, and
+# the norm of 2.45 px that bounds an action there (here the model's bounds). Its Maze: 500 samples, temperature 0.0025,
+# variance 5, replans every 4 steps, horizon 100.
+PLDM = PlannerPreset(
+    planner=MPPIConfig(
+        samples=2000,
+        elites=2000,
+        iterations=1,
+        init_std=12**0.5,
+        temperature=0.005,
+        units="cost",
+        adapt=False,
+        returns="mean",
+    ),
+    cost=LatentCost(metric="l2", reduce="sum"),
+    horizon=96,
+    execute=1,
+)
+
+# TD-MPC2 (arXiv 2310.16828): `tdmpc2/config.yaml` and `_plan` of `tdmpc2/tdmpc2.py`. Its temperature 0.5 multiplies,
+# ours divides. Actions lie in [-1, 1], which is what init_std counts here. Theirs ranks by reward and value, where this
+# ranks by distance to a goal; 24 of its samples come from a policy (hand them in as proposals); it acts by an elite
+# drawn by weight; 2 iterations more from 20 action dimensions up.
+TDMPC2 = PlannerPreset(
+    planner=MPPIConfig(
+        samples=512, elites=64, iterations=6, init_std=2.0, init="bounds", min_std=0.05, temperature=2.0, units="cost"
+    ),
+    cost=LatentCost(metric="l2", reduce="sum"),
+    horizon=3,
+    execute=1,
+)
+
+# eb_jepa on Two Rooms: `examples/ac_video_jepa/cfgs`, `eb_jepa/planning.py`. Distance summed over all steps, replans
+# every step of 200, no warm start (use MPC with warm_start False). Its MPPI multiplies by temperature 0.005, so that
+# its weights are nearly even (ours divides, hence 200), starts at a spread of 2 px per axis and is not bounded; its CEM
+# clips to 2.45 px. Both are bounded here.
+EB_JEPA_MPPI = PlannerPreset(
+    planner=MPPIConfig(
+        samples=200,
+        elites=20,
+        iterations=20,
+        init_std=2.0,
+        min_std=0.05,
+        temperature=200.0,
+        units="cost",
+        returns="mean",
+    ),
+    cost=LatentCost(metric="l2", reduce="sum"),
+    horizon=90,
+    execute=1,
+)
+EB_JEPA_CEM = PlannerPreset(
+    planner=CEMConfig(samples=200, elites=20, iterations=20, init_std=2.0, min_std=0.05, momentum=0.0, returns="mean"),
+    cost=LatentCost(metric="l2", reduce="sum"),
+    horizon=90,
+    execute=1,
+)
+
+PRESETS = {
+    "vjepa2_ac": VJEPA2_AC,
+    "dino_wm": DINO_WM,
+    "lewm": LEWM,
+    "pldm": PLDM,
+    "tdmpc2": TDMPC2,
+    "eb_jepa_mppi": EB_JEPA_MPPI,
+    "eb_jepa_cem": EB_JEPA_CEM,
+}
 
 
 @dataclass(frozen=True)

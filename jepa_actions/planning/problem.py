@@ -1,12 +1,13 @@
 """What a planner is given and what it gives back. Planners see a world model only through these structural types."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jepa_actions.errors import PlanningError, ShapeError
@@ -57,6 +58,14 @@ Cost = Callable[[Any, Any], Float[Tensor, "p s"]]
 
 
 @dataclass(frozen=True)
+class Carried:
+    """The best candidates of an episode's last decision, shifted to the present one; of another episode: not valid."""
+
+    actions: Float[Tensor, "p k h a"]
+    valid: Bool[Tensor, "p"]
+
+
+@dataclass(frozen=True)
 class Problem:
     """P planning problems, solved together and independently of each other.
 
@@ -69,9 +78,14 @@ class Problem:
         seeds: one per problem. Random numbers of a problem come from its seed alone, never from the batch.
         initial: (P, horizon, A) mean to start from, in model units; the mean action (zero) when None.
         device: where candidates are made; the device of the bounds when None.
+        proposals: (P, q, horizon, A) action sequences of an inverse head or a policy, in model units. They replace
+            random candidates of the first iteration, projected into the bounds, and count as evaluations.
+        carried: what the last decision of the same episodes found; planners that keep their elites start from it too.
+        deadline: on the clock of `time.perf_counter`; a planner begins no iteration after it and returns the best so
+            far. None: no limit.
 
-    Raises: PlanningError for a horizon below 1, no problem, or bounds that are empty, infinite or of the wrong size;
-        ShapeError for an `initial` of the wrong shape.
+    Raises: PlanningError for a horizon below 1, no problem, bounds that are empty, infinite or of the wrong size, or
+        proposals that are not finite; ShapeError for `initial`, `proposals` or `carried` of the wrong shape.
     """
 
     model: PlanningModel
@@ -82,6 +96,9 @@ class Problem:
     seeds: Sequence[int]
     initial: Float[Tensor, "p h a"] | None = None
     device: torch.device | None = None
+    proposals: Float[Tensor, "p q h a"] | None = None
+    carried: Carried | None = None
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -91,6 +108,19 @@ class Problem:
         check_bounds(self.model.action_bounds, self.model.action_dim)
         if self.initial is not None and tuple(self.initial.shape) != self.shape:
             raise ShapeError(f"Problem.initial: found shape {tuple(self.initial.shape)}, expected {self.shape}")
+        if self.proposals is not None:
+            self._check_several("proposals", self.proposals)
+            if not bool(self.proposals.isfinite().all()):
+                raise PlanningError("Problem.proposals: found NaN or infinity, expected finite actions")
+        if self.carried is not None:
+            self._check_several("carried", self.carried.actions)
+
+    def _check_several(self, name: str, actions: Tensor) -> None:
+        problems, horizon, dim = self.shape
+        if actions.ndim != 4 or (actions.shape[0], *actions.shape[2:]) != self.shape:
+            raise ShapeError(
+                f"Problem.{name}: found shape {tuple(actions.shape)}, expected ({problems}, any, {horizon}, {dim})"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,18 +138,30 @@ class Problem:
         """One host generator per problem, so that the same seed draws the same numbers on every device."""
         return [torch.Generator().manual_seed(int(seed) & (2**63 - 1)) for seed in self.seeds]
 
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.perf_counter() >= self.deadline
+
 
 @dataclass
 class Plan:
     """Actions for every problem, in model units and inside the bounds.
 
     `cost` is the model's own estimate for `actions`. `history` has one entry per iteration: `best` and `mean` cost (P,)
-    and `evaluations`, the number of rollouts imagined for each problem; its sum is the budget the plan has used.
+    and `evaluations`, the number of rollouts imagined for each problem; its sum is the budget the plan has used. A
+    gradient step counts one per restart; candidates repeated to pad a matrix product (`rollouts.ROWS`) count nothing.
+
+    `timed_out` says that the deadline ended the search early. Where it left no time for one iteration, `actions` is
+    the warm start, `evaluations` 0 and `cost` infinite, because nobody asked the model. `elites` are the best
+    candidates of the last iteration, best first.
     """
 
     actions: Float[Tensor, "p h a"]
     cost: Float[Tensor, "p"]
     history: dict[str, list[Any]] = field(default_factory=dict)
+    timed_out: bool = False
+    elites: Float[Tensor, "p k h a"] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -141,32 +183,3 @@ def check_bounds(bounds: Bounds, action_dim: int) -> None:
             )
         if lowest > highest:
             raise PlanningError(f"action bounds, dimension {index}: found [{lowest}, {highest}], which is empty")
-
-
-def imagine(
-    problem: Problem, candidates: Float[Tensor, "p s h a"], *, chunk: int = 0, iteration: int = 0
-) -> Float[Tensor, "p s"]:
-    """Cost of candidates under the model.
-
-    Arguments:
-        chunk: most (problem, candidate) pairs per rollout, to bound memory; 0 imagines all at once. Only candidates
-            are split, because a context is opaque: one candidate of every problem is the smallest piece.
-        iteration: only names the place in an error.
-
-    Raises: ShapeError when the cost is not (P, S); PlanningError naming problem, candidate and iteration of a NaN.
-    """
-    problems, samples = candidates.shape[:2]
-    step = samples if chunk <= 0 else max(1, min(samples, chunk // problems))
-    pieces = []
-    for part in torch.split(candidates, step, dim=1):
-        piece = problem.cost(problem.model.rollout(problem.context, part), problem.goal)
-        if tuple(piece.shape) != (problems, part.shape[1]):
-            raise ShapeError(f"cost: found shape {tuple(piece.shape)}, expected {(problems, part.shape[1])}")
-        pieces.append(piece)
-    cost = torch.cat(pieces, dim=1)
-    if bool(cost.isnan().any()):
-        row, column = (int(i) for i in cost.isnan().nonzero()[0])
-        raise PlanningError(
-            f"cost at problem {row}, candidate {column}, iteration {iteration}: found NaN, expected a number"
-        )
-    return cost

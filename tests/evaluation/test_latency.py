@@ -51,7 +51,7 @@ def test_the_report_has_every_operation_with_flops_of_the_arithmetic(tmp_path):
 
 def test_a_plan_pays_for_the_evaluations_that_are_reported(tmp_path):
     size = tiny_size(tmp_path)
-    searching = replace(size, planner=replace(size.planner, cem=replace(size.planner.cem, iterations=7)))
+    searching = replace(size, planner=replace(size.planner, planner=replace(size.planner.cem, iterations=7)))
     flops, evaluations = (
         [measure_latency({"x": s}, CPU, repeats=1)["metrics"][f"x_plan_{what}"] for s in (size, searching)]
         for what in ("gflop", "evaluations")

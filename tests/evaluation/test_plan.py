@@ -126,7 +126,7 @@ def test_a_published_planner_brings_its_bounds_and_a_reading_of_the_robot(tmp_pa
     codec = ActionCodec(names, 1, 0 * ones, 0.5 * ones, box, source="proprio_difference", angles=(3, 4, 5))
     dynamics = DynamicsConfig(kind="ac", width=24, depth=1, heads=2, proprio=7)
     model = tiny_world(codec, pooler=PoolerConfig(kind="patches", dim=24), dynamics=dynamics)
-    few = replace(VJEPA2_AC, cem=replace(VJEPA2_AC.cem, samples=20, elites=5, iterations=2))
+    few = replace(VJEPA2_AC, planner=replace(VJEPA2_AC.cem, samples=20, elites=5, iterations=2))
     found = plan(model, FRAME, GOAL, planner=few, proprio=[0.1] * 7)
     action = np.array(found["actions"])
     assert action.shape == (1, 7)

@@ -25,7 +25,7 @@ def test_the_published_settings():
     assert (VJEPA2_AC.horizon, VJEPA2_AC.execute, VJEPA2_AC.cost) == (1, 1, LatentCost(metric="l1", reduce="last"))
     assert VJEPA2_AC.high == (0.05, 0.05, 0.05, 0.0, 0.0, 0.0, 0.75)
     assert VJEPA2_AC.low == tuple(-x for x in VJEPA2_AC.high)
-    assert PRESETS == {"vjepa2_ac": VJEPA2_AC}
+    assert PRESETS["vjepa2_ac"] is VJEPA2_AC
 
 
 def test_it_reaches_what_its_bounds_allow_and_never_turns():
