@@ -9,7 +9,7 @@ from torch import Tensor
 from jepa_actions.envs.push_t_behaviour import push_about
 from jepa_actions.envs.push_t_geometry import SIZE, UNIFORMS, block_centre, place
 from jepa_actions.envs.push_t_physics import FPS, PushTPhysics, cut
-from jepa_actions.envs.push_t_render import IMAGE_SIZE, PushTColours, render_push_t
+from jepa_actions.envs.push_t_render import IMAGE_SIZE, PushTConfig, render_push_t
 from jepa_actions.envs.rows import check_request, check_rows, check_split, wrap
 from jepa_actions.envs.world import Behaviour, Split
 from jepa_actions.errors import DataError
@@ -33,7 +33,7 @@ class PushTSimulation:
     def step(self, actions: Float[Tensor, "n 2"], /) -> Float[Tensor, "n 10"]:
         """Move every agent for 1 / 10 s. Raises ShapeError or DataError as `World` says."""
         check_rows("push_t action", actions, self._world.action_names, (len(self._states),))
-        self._states = self._world.step_states(self._states, actions)
+        self._states = self._world.physics(self._states, actions)
         return self.states
 
 
@@ -46,7 +46,7 @@ class PushT:
     has a velocity of its own. There is one layout, so that every split is the same. One thread at a time.
 
     Args:
-        colours: of the pictures; gym-pusht's by default.
+        config: colours of the pictures; gym-pusht's by default.
     Raises:
         ConfigError: gym-pusht is not installed.
     """
@@ -69,8 +69,8 @@ class PushT:
     image_size = IMAGE_SIZE
     fps = FPS
 
-    def __init__(self, colours: PushTColours | None = None) -> None:
-        self.colours = PushTColours() if colours is None else colours
+    def __init__(self, config: PushTConfig | None = None) -> None:
+        self.config = PushTConfig() if config is None else config
         self.physics = PushTPhysics()
 
     def start(self, states: Float[Tensor, "n 10"], layouts: Float[Tensor, "n 0"], /) -> PushTSimulation:
@@ -94,14 +94,18 @@ class PushT:
         rows[:, 4] = torch.where(rows[:, 4].abs() > math.pi, wrap(rows[:, 4].double()).float(), rows[:, 4])
         return PushTSimulation(self, rows)
 
-    def step_states(self, states: Float[Tensor, "*b 10"], actions: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 10"]:
-        """The states one step later, for simulators that keep none: what `PushTSimulation.step` does, unchecked."""
-        return self.physics(states.reshape(-1, 10), actions.reshape(-1, 2)).reshape(states.shape)
+    def step_states(
+        self, states: Float[Tensor, "*b 10"], layouts: Float[Tensor, "*b 0"], actions: Float[Tensor, "*b 2"], /
+    ) -> Float[Tensor, "*b 10"]:
+        """One step as a pure function, without checks, over leading dimensions that broadcast: for oracles."""
+        leading = torch.broadcast_shapes(states.shape[:-1], actions.shape[:-1])
+        rows, moves = states.expand(*leading, 10).reshape(-1, 10), actions.expand(*leading, 2).reshape(-1, 2)
+        return self.physics(rows, moves).reshape(*leading, 10)
 
     def render(self, states: Float[Tensor, "*b 10"], layouts: Float[Tensor, "*b 0"], /) -> UInt8[Tensor, "*b 3 h w"]:
         """Pictures, 64 px square."""
         check_rows("push_t state", states, self.state_names)
-        return render_push_t(states, self.colours)
+        return render_push_t(states, self.config)
 
     def sample(
         self, n: int, split: Split, generator: torch.Generator, /
@@ -123,7 +127,7 @@ class PushT:
         """
         counts = {"episodes": episodes, "steps": steps, "episodes_per_layout": episodes_per_layout}
         check_request("push_t behaviour", counts, seed, split)
-        states, actions = push_about(episodes, steps, seed, self.step_states)
+        states, actions = push_about(episodes, steps, seed, self.physics)
         return Behaviour(states, actions, torch.empty(episodes, 0))
 
     def solved(

@@ -94,8 +94,8 @@ def _gym_pusht() -> tuple[Any, Any]:
     """pymunk, and the class of gym-pusht whose static methods make the bodies."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # pygame greets on standard output, where reports go
-            import pymunk
-            from gym_pusht.envs.pusht import PushTEnv  # type: ignore[import-untyped,unused-ignore]
+            import pymunk  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            from gym_pusht.envs.pusht import PushTEnv  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise ConfigError(
             f"push_t: gym-pusht cannot be imported, {error} (pip install 'jepa-actions[push_t]')"

@@ -15,8 +15,8 @@ IMAGE_SIZE = 64  # px
 
 
 @dataclass(frozen=True)
-class PushTColours:
-    """RGB, 0 to 255."""
+class PushTConfig:
+    """Colours: RGB, 0 to 255."""
 
     background: Colour = (255, 255, 255)
     walls: Colour = (211, 211, 211)
@@ -24,9 +24,9 @@ class PushTColours:
     agent: Colour = (65, 105, 225)
 
 
-def render_push_t(states: Float[Tensor, "*b s"], colours: PushTColours | None = None) -> UInt8[Tensor, "*b 3 h w"]:
+def render_push_t(states: Float[Tensor, "*b s"], config: PushTConfig | None = None) -> UInt8[Tensor, "*b 3 h w"]:
     """Draw scenes: walls, on them the block, on it the agent. Only the first five columns of a state are looked at."""
-    palette = PushTColours() if colours is None else colours
+    palette = PushTConfig() if config is None else config
 
     def draw(rows: Float[Tensor, "n s"]) -> UInt8[Tensor, "n 3 h w"]:
         canvas = Canvas(1, IMAGE_SIZE, palette.background, (0.0, 0.0, SIZE, SIZE), rows.device)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from jepa_actions.envs.reacher_model import ELBOW_LIMIT, ELBOW_SLACK, FPS, ReacherPhysics
-from jepa_actions.envs.reacher_render import IMAGE_SIZE, ReacherColours, render_reacher
+from jepa_actions.envs.reacher_render import IMAGE_SIZE, ReacherConfig, render_reacher
 from jepa_actions.envs.rows import check_request, check_rows, check_split, stream, wrap
 from jepa_actions.envs.world import Behaviour, Split
 from jepa_actions.errors import DataError
@@ -33,7 +33,7 @@ class ReacherSimulation:
     def step(self, actions: Float[Tensor, "n 2"], /) -> Float[Tensor, "n 4"]:
         """Apply two torques in [-1, 1] per arm for 1 / 20 s. Raises ShapeError or DataError as `World` says."""
         check_rows("reacher action", actions, self._world.action_names, (len(self._states),))
-        self._states = self._world.step_states(self._states, actions)
+        self._states = self._world.physics(self._states, actions)
         return self.states
 
 
@@ -45,7 +45,7 @@ class Reacher:
     layout, so that every split is the same.
 
     Args:
-        colours: of the pictures; blue and orange links on dark grey by default.
+        config: colours of the pictures; blue and orange links on dark grey by default.
     Raises:
         ConfigError: MuJoCo 3 is not installed.
     """
@@ -57,8 +57,8 @@ class Reacher:
     image_size = IMAGE_SIZE
     fps = FPS
 
-    def __init__(self, colours: ReacherColours | None = None) -> None:
-        self.colours = ReacherColours() if colours is None else colours
+    def __init__(self, config: ReacherConfig | None = None) -> None:
+        self.config = ReacherConfig() if config is None else config
         self.physics = ReacherPhysics()
 
     def start(self, states: Float[Tensor, "n 4"], layouts: Float[Tensor, "n 0"], /) -> ReacherSimulation:
@@ -81,14 +81,18 @@ class Reacher:
         rows[:, 0] = torch.where(rows[:, 0].abs() > math.pi, wrap(rows[:, 0].double()).float(), rows[:, 0])
         return ReacherSimulation(self, rows)
 
-    def step_states(self, states: Float[Tensor, "*b 4"], actions: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 4"]:
-        """The states one step later, for simulators that keep none: what `ReacherSimulation.step` does, unchecked."""
-        return self.physics(states.reshape(-1, 4), actions.reshape(-1, 2)).reshape(states.shape)
+    def step_states(
+        self, states: Float[Tensor, "*b 4"], layouts: Float[Tensor, "*b 0"], actions: Float[Tensor, "*b 2"], /
+    ) -> Float[Tensor, "*b 4"]:
+        """One step as a pure function, without checks, over leading dimensions that broadcast: for oracles."""
+        leading = torch.broadcast_shapes(states.shape[:-1], actions.shape[:-1])
+        rows, moves = states.expand(*leading, 4).reshape(-1, 4), actions.expand(*leading, 2).reshape(-1, 2)
+        return self.physics(rows, moves).reshape(*leading, 4)
 
     def render(self, states: Float[Tensor, "*b 4"], layouts: Float[Tensor, "*b 0"], /) -> UInt8[Tensor, "*b 3 h w"]:
         """Pictures from above, 64 px square."""
         check_rows("reacher state", states, self.state_names)
-        return render_reacher(states, self.colours)
+        return render_reacher(states, self.config)
 
     def sample(
         self, n: int, split: Split, generator: torch.Generator, /
@@ -121,7 +125,7 @@ class Reacher:
         states = torch.empty(episodes, steps + 1, 4)
         states[:, 0] = _at_rest(torch.from_numpy(start).float())
         for t in range(steps):
-            states[:, t + 1] = self.step_states(states[:, t], actions[:, t])
+            states[:, t + 1] = self.physics(states[:, t], actions[:, t])
         return Behaviour(states, actions, torch.empty(episodes, 0))
 
     def solved(

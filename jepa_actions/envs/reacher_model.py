@@ -57,8 +57,8 @@ class ReacherPhysics:
 
     def __init__(self) -> None:
         try:
-            import mujoco  # type: ignore[import-untyped,unused-ignore]
-            from mujoco.rollout import rollout  # type: ignore[import-untyped,unused-ignore]
+            import mujoco  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            from mujoco.rollout import rollout  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError as error:
             raise ConfigError("reacher: mujoco is not installed (pip install 'jepa-actions[mujoco]')") from error
         if int(mujoco.__version__.split(".")[0]) != 3:

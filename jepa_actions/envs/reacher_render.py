@@ -15,8 +15,8 @@ IMAGE_SIZE = 64  # px
 
 
 @dataclass(frozen=True)
-class ReacherColours:
-    """RGB, 0 to 255."""
+class ReacherConfig:
+    """Colours: RGB, 0 to 255."""
 
     background: Colour = (26, 26, 31)
     hub: Colour = (153, 153, 153)
@@ -24,11 +24,11 @@ class ReacherColours:
     lower: Colour = (242, 153, 26)
 
 
-def render_reacher(states: Float[Tensor, "*b 4"], colours: ReacherColours | None = None) -> UInt8[Tensor, "*b 3 h w"]:
+def render_reacher(states: Float[Tensor, "*b 4"], config: ReacherConfig | None = None) -> UInt8[Tensor, "*b 3 h w"]:
     """Draw arms: the hub, on it the upper link, on it the lower one. x points right, y up, angles turn from x to y.
     Velocities are not in the picture.
     """
-    palette = ReacherColours() if colours is None else colours
+    palette = ReacherConfig() if config is None else config
 
     def draw(rows: Float[Tensor, "n 4"]) -> UInt8[Tensor, "n 3 h w"]:
         canvas = Canvas(1, IMAGE_SIZE, palette.background, (-1.0, 1.0, 1.0, -1.0), rows.device)

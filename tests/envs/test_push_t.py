@@ -16,7 +16,7 @@ pytest.importorskip("gym_pusht", reason="gym-pusht is not installed (pip install
 from jepa_actions.envs.push_t import PushT
 from jepa_actions.envs.push_t_geometry import AGENT_RADIUS, block_centre, clearance
 from jepa_actions.envs.push_t_physics import MAX_STEP
-from jepa_actions.envs.push_t_render import PushTColours
+from jepa_actions.envs.push_t_render import PushTConfig
 from jepa_actions.envs.world import Behaviour, World
 from jepa_actions.errors import ConfigError, DataError, ShapeError
 
@@ -41,6 +41,10 @@ def scene(*numbers: float) -> Tensor:
 
 def none(n: int) -> Tensor:
     return torch.empty(n, 0)
+
+
+def advance(world: PushT, states: Tensor, actions: Tensor) -> Tensor:
+    return world.step_states(states, torch.empty(*states.shape[:-1], 0), actions)
 
 
 def turned(after: Tensor, before: Tensor) -> Tensor:
@@ -78,13 +82,15 @@ def test_an_episode_continues_bit_for_bit_from_any_of_its_rows(world: PushT, beh
 
 def test_a_copy_does_not_depend_on_the_others_nor_on_the_past(world: PushT, behaviour: Behaviour) -> None:
     states, actions = behaviour.states[:, :-1].reshape(-1, 10)[:300], behaviour.actions.reshape(-1, 2)[:300]
-    after = world.step_states(states, actions)
+    after = advance(world, states, actions)
     order = torch.randperm(300, generator=generator(0))
-    assert torch.equal(world.step_states(states[order], actions[order]), after[order])
+    assert torch.equal(advance(world, states[order], actions[order]), after[order])
     fresh = pickle.loads(pickle.dumps(world))  # another space, which has seen nothing
-    assert torch.equal(fresh.step_states(states[200:220], actions[200:220]), after[200:220])
-    nested = world.step_states(states.reshape(10, 30, 10), actions.reshape(10, 30, 2))
+    assert torch.equal(advance(fresh, states[200:220], actions[200:220]), after[200:220])
+    nested = advance(world, states.reshape(10, 30, 10), actions.reshape(10, 30, 2))
     assert torch.equal(nested.reshape(300, 10), after)
+    wide = world.step_states(states[:4, None], torch.empty(4, 1, 0), actions[None, :5])  # candidates of problems
+    assert torch.equal(wide[2, 3], advance(world, states[2:3], actions[3:4])[0])
     many, few = world.render(states, none(300)), world.render(states[100:107], none(7))
     assert torch.equal(many[100:107], few)
 
@@ -137,7 +143,7 @@ def test_a_row_taken_from_gym_pusht_in_an_episode_goes_on_closely(world: PushT, 
         for t in range(60):
             row = read(env)
             target = (behaviour.states[e, t, :2] + behaviour.actions[e, t]).clamp(AGENT_RADIUS, 512 - AGENT_RADIUS)
-            ours = world.step_states(row[None].float(), (target.double() - row[:2])[None])[0]
+            ours = advance(world, row[None].float(), (target.double() - row[:2])[None])[0]
             env.step(target.double().numpy())
             after = read(env)
             if (after[2:4] - row[2:4]).norm() > 0.5:
@@ -150,7 +156,7 @@ def test_a_row_taken_from_gym_pusht_in_an_episode_goes_on_closely(world: PushT, 
 def test_actions_are_cut_to_a_disc_and_to_the_walls(world: PushT) -> None:
     start = scene(400, 400, 200, 200, 0).repeat(3, 1)
     long, short = torch.tensor([[300.0, 400.0]] * 3), torch.tensor([[0.6 * MAX_STEP, 0.8 * MAX_STEP]] * 3)
-    assert torch.allclose(world.step_states(start, long), world.step_states(start, short), atol=1e-4)
+    assert torch.allclose(advance(world, start, long), advance(world, start, short), atol=1e-4)
     simulation = world.start(scene(460, 300, 200, 200, 0), none(1))
     xs = [float(simulation.step(torch.tensor([[50.0, 0.0]]))[0, 0]) for _ in range(30)]
     assert xs[-1] == pytest.approx(512 - AGENT_RADIUS, abs=0.1)
@@ -244,13 +250,13 @@ def test_the_picture_is_gym_pushts_without_its_goal_zone(world: PushT) -> None:
 
 
 def test_the_background_can_be_changed(world: PushT) -> None:
-    other = PushT(PushTColours(background=(20, 120, 60)))
+    other = PushT(PushTConfig(background=(20, 120, 60)))
     states, layouts = world.sample(3, "all", generator(0))
     plain, green = world.render(states, layouts), other.render(states, layouts)
     empty = (plain == 255).all(dim=1)
     assert empty.float().mean() > 0.5
     assert (green.permute(0, 2, 3, 1)[empty] == torch.tensor([20, 120, 60], dtype=torch.uint8)).all()
-    agent = torch.tensor(PushTColours().agent)
+    agent = torch.tensor(PushTConfig().agent)
     for frames in (plain, green):
         column, row = (states[0, :2] / 8).long().tolist()
         assert (frames[0, :, row, column].long() - agent).abs().max() < 3

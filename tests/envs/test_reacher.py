@@ -16,7 +16,7 @@ pytest.importorskip("mujoco", reason="mujoco is not installed (pip install 'jepa
 
 from jepa_actions.envs.reacher import Reacher
 from jepa_actions.envs.reacher_model import ELBOW_LIMIT
-from jepa_actions.envs.reacher_render import ReacherColours, render_reacher
+from jepa_actions.envs.reacher_render import ReacherConfig, render_reacher
 from jepa_actions.envs.world import World
 from jepa_actions.errors import ConfigError, DataError, ShapeError
 
@@ -36,6 +36,10 @@ def state(q1: float, q2: float, dq1: float = 0.0, dq2: float = 0.0) -> Tensor:
 
 def none(n: int) -> Tensor:
     return torch.empty(n, 0)
+
+
+def advance(world: Reacher, states: Tensor, actions: Tensor) -> Tensor:
+    return world.step_states(states, torch.empty(*states.shape[:-1], 0), actions)
 
 
 def test_it_is_a_world(world: Reacher) -> None:
@@ -68,7 +72,7 @@ def test_a_step_is_mujocos(world: Reacher) -> None:
     import mujoco
 
     states, actions = world.behaviour(4, steps=40, seed=0).states[:, 40], torch.tensor([[0.5, -1.0]] * 4)
-    after = world.step_states(states, actions)
+    after = advance(world, states, actions)
     data = mujoco.MjData(world.physics.model)
     for row in range(4):
         data.qpos[:], data.qvel[:] = states[row, :2].numpy(), states[row, 2:].numpy()
@@ -86,15 +90,17 @@ def test_a_copy_does_not_depend_on_the_others(world: Reacher) -> None:
         assert torch.equal(together.step(action)[5:6], alone.step(action[5:6]))
     many, few = world.render(together.states, layouts), world.render(together.states[5:8], layouts[5:8])
     assert torch.equal(many[5:8], few)
-    nested = world.step_states(states.reshape(4, 8, 4), actions[0].reshape(4, 8, 2))
-    assert torch.equal(nested.reshape(32, 4), world.step_states(states, actions[0]))
+    nested = advance(world, states.reshape(4, 8, 4), actions[0].reshape(4, 8, 2))
+    assert torch.equal(nested.reshape(32, 4), advance(world, states, actions[0]))
+    wide = world.step_states(states[:4, None], torch.empty(4, 1, 0), actions[None, 0, :5])  # candidates of problems
+    assert torch.equal(wide[2, 3], advance(world, states[2:3], actions[0, 3:4])[0])
 
 
 def test_torques_beyond_the_bounds_are_cut(world: Reacher) -> None:
     states, _ = world.sample(3, "train", generator(0))
     wild, full = torch.tensor([[9.0, -3.0]] * 3), torch.tensor([[1.0, -1.0]] * 3)
-    assert torch.equal(world.step_states(states, wild), world.step_states(states, full))
-    assert not torch.equal(world.step_states(states, full / 2), world.step_states(states, full))
+    assert torch.equal(advance(world, states, wild), advance(world, states, full))
+    assert not torch.equal(advance(world, states, full / 2), advance(world, states, full))
 
 
 def test_the_shoulder_turns_without_limit_and_the_elbow_does_not(world: Reacher) -> None:
@@ -170,12 +176,12 @@ def test_a_picture_determines_both_angles() -> None:
 
 
 def test_colours_can_be_changed(world: Reacher) -> None:
-    other = Reacher(ReacherColours(background=(200, 10, 60)))
+    other = Reacher(ReacherConfig(background=(200, 10, 60)))
     states, layouts = world.sample(3, "all", generator(0))
     frames = other.render(states, layouts)
     assert frames[0, :, 0, 0].tolist() == [200, 10, 60]
     assert not torch.equal(frames, world.render(states, layouts))
-    assert torch.equal(other.step_states(states, torch.ones(3, 2)), world.step_states(states, torch.ones(3, 2)))
+    assert torch.equal(advance(other, states, torch.ones(3, 2)), advance(world, states, torch.ones(3, 2)))
 
 
 def test_the_picture_is_the_one_that_mujoco_draws(world: Reacher) -> None:
@@ -186,7 +192,7 @@ def test_the_picture_is_the_one_that_mujoco_draws(world: Reacher) -> None:
         "world, rows = Reacher(), pickle.load(sys.stdin.buffer)\n"
         "model = world.physics.model\n"
         "for name in ('floor', 'hub', 'upper', 'lower'):\n"
-        "    colour = getattr(world.colours, 'background' if name == 'floor' else name)\n"
+        "    colour = getattr(world.config, 'background' if name == 'floor' else name)\n"
         "    model.geom(name).rgba[:3] = [c / 255 for c in colour]\n"
         "data, renderer = mujoco.MjData(model), mujoco.Renderer(model, 64, 64)\n"
         "frames = []\n"
@@ -217,7 +223,7 @@ def test_the_picture_is_the_one_that_mujoco_draws(world: Reacher) -> None:
 def test_a_world_travels_to_another_process(world: Reacher) -> None:
     states, _ = world.sample(3, "all", generator(0))
     copy = pickle.loads(pickle.dumps(world))
-    assert torch.equal(copy.step_states(states, torch.ones(3, 2)), world.step_states(states, torch.ones(3, 2)))
+    assert torch.equal(advance(copy, states, torch.ones(3, 2)), advance(world, states, torch.ones(3, 2)))
 
 
 def test_bad_input_is_named_in_one_line(world: Reacher) -> None:
