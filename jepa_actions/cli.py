@@ -72,44 +72,24 @@ def evaluate(argv: list[str]) -> None:
     if argv[:1] == ["inverse"] and any(word.split("=")[0] == "--scan-lag" for word in argv):
         scan_lag(argv[1:])
         return
-    from jepa_actions.evaluation.planning import evaluate_planning
-    from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, untrained_like, write_json
+    if argv[:1] == ["planning"]:
+        from jepa_actions.cli_planning import planning
+
+        planning(argv[1:])
+        return
+    from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, write_json
     from jepa_actions.models import WorldModel
-    from jepa_actions.planning import CEMConfig
     from jepa_actions.training import use_all_cores
 
     parser = Parser(prog="jepa-actions eval")
     parser.add_argument("name", choices=EVALUATIONS)
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
-    parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:two_room; default: the recipe's")
-    parser.add_argument("--protocol", default="two_room/offset25", help="planning: a protocol's name or file")
-    parser.add_argument("--episodes", type=int, help="planning: tasks per seed; default: the protocol's")
-    parser.add_argument("--seeds", type=int, default=1, help="planning: task seeds")
-    defaults = CEMConfig()
-    parser.add_argument("--samples", type=int, default=defaults.samples, help="planning: CEM candidates per iteration")
-    parser.add_argument("--elites", type=int, default=defaults.elites)
-    parser.add_argument("--iterations", type=int, default=defaults.iterations)
+    parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:NAME; default: the recipe's")
     parser.add_argument("--json", help="where to write the report")
     options = parser.parse_args(argv)
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
-    if options.name == "planning":  # needs a protocol and no recording
-        if options.data is not None:
-            raise ConfigError("command line: --data is not for planning, which plays the tasks of a --protocol")
-        planner = CEMConfig(samples=options.samples, elites=options.elites, iterations=options.iterations)
-        reports = {
-            "planning": evaluate_planning(
-                model,
-                options.protocol,
-                episodes=options.episodes,
-                seeds=options.seeds,
-                planner=planner,
-                history=model.history,
-                untrained=untrained_like(model),
-            )
-        }
-    else:
-        reports = evaluate_all(model, *data_of(model, options.data), [options.name])
+    reports = evaluate_all(model, *data_of(model, options.data), [options.name])
     print(table(reports))
     if options.json:
         write_json(reports[options.name], options.json)

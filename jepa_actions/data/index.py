@@ -170,6 +170,60 @@ class MixedSampler:
         return picked
 
 
+class SceneSampler:
+    """Batches of several scenes with `per_scene` clips of each, side by side: for what compares moments of one scene.
+
+    Scenes are drawn without replacement within a batch, each alike, and clips of a scene with replacement. A rank gets
+    whole scenes. A pure function of seed and step.
+
+    Args:
+        scenes: the scene of each clip of the index.
+        batch_size: clips of all ranks.
+        per_scene: clips of each scene.
+
+    Raises:
+        DataError: where a batch is no whole number of scenes, or there are too few scenes, or as `ClipSampler`.
+    """
+
+    def __init__(
+        self,
+        scenes: Int64[np.ndarray, "n"],
+        batch_size: int,
+        seed: int,
+        *,
+        per_scene: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if per_scene < 1 or batch_size < 1 or batch_size % per_scene:
+            raise DataError(
+                f"clip sampler: batch_size {batch_size} with {per_scene} clips per scene, expected a whole number of "
+                "scenes"
+            )
+        self.batch_size, self.seed, self.per_scene = batch_size, seed, per_scene
+        self.steps_per_epoch = max(1, len(scenes) // batch_size)
+        wanted = batch_size // per_scene
+        self._order = np.argsort(scenes, kind="stable")
+        _, begins, counts = np.unique(scenes[self._order], return_index=True, return_counts=True)
+        if len(begins) < wanted:
+            raise DataError(
+                f"clip sampler: a batch of {wanted} scenes ({batch_size} clips, {per_scene} of each) asked for, found "
+                f"{len(begins)} scenes"
+            )
+        self._begins, self._counts, self._share = begins, counts, _share(wanted, rank, world_size)
+
+    def ids(self, step: int) -> Int64[np.ndarray, "b"]:
+        """The clip numbers of this rank in batch `step` (from 0), scene by scene."""
+        _check_step(step)
+        numbers = np.random.Generator(np.random.Philox(key=np.array([self.seed, step], dtype=np.uint64)))
+        scenes = numbers.choice(len(self._begins), self.batch_size // self.per_scene, replace=False)
+        places = numbers.random((len(scenes), self.per_scene))
+        scenes, places = scenes[self._share], places[self._share]
+        rows = self._begins[scenes][:, None] + (places * self._counts[scenes][:, None]).astype(np.int64)
+        picked: np.ndarray = self._order[rows.ravel()]
+        return picked
+
+
 class _Permutations:
     """Permutation number `epoch` of `size` places, drawn from Philox; the latest is kept."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jepa_actions.data.actions.codec import ActionCodec
 from jepa_actions.data.actions.read import missing
-from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler
+from jepa_actions.data.index import ClipIndex, ClipSampler, MixedSampler, SceneSampler
 from jepa_actions.data.latents.cache import Latents
 from jepa_actions.data.memory import InMemory
 from jepa_actions.data.types import Batch, Episode, VideoDataset, check_finite
@@ -42,8 +42,10 @@ class ClipLoader:
     `codec` turns raw actions into model actions; its `block` must be the index's. Without a codec, or where the data
     set has nothing the codec reads, batches have no actions. In an episode without actions, or a block with an unknown
     raw action, model actions are zero and `action_mask` is false. With `labelled_fraction` every batch has that share
-    of clips with a known action. `batch_size` counts the clips of all ranks. `cache="memory"` decodes the indexed
-    episodes once, at the start. With `latents` batches have tokens in place of frames. Batches are prepared by
+    of clips with a known action; with `scenes`, the scene of each episode, and `per_scene` it has that many clips of
+    each of its scenes. `batch_size` counts the clips of all ranks. `cache="memory"` decodes the indexed
+    episodes once, at the start. With `latents` batches have tokens in place of frames, or, where they are `pooled`, z.
+    Batches are prepared by
     `workers` threads; their number changes nothing but the speed. Raises DataError for arguments that do not fit
     together, and for labels that are not finite when their episode is read.
     """
@@ -61,6 +63,9 @@ class ClipLoader:
         cache: Literal["none", "memory"] = "none",
         labelled_fraction: float | None = None,
         latents: Latents | None = None,
+        pooled: bool = False,
+        scenes: Int64[np.ndarray, "e"] | None = None,
+        per_scene: int = 0,
         workers: int = 1,
     ) -> None:
         if codec is not None and codec.block != index.block:
@@ -78,10 +83,19 @@ class ClipLoader:
         self.dataset = InMemory(dataset, index.episodes().tolist()) if cache == "memory" else dataset
         self.index, self.codec = index, codec
         self.has_actions = codec is not None and missing(dataset, codec.source) is None
-        self._latents, self._workers = latents, workers
+        self._latents, self._pooled, self._workers, self._scenes = latents, pooled, workers, None
         self._labels = lru_cache(maxsize=LABELS_KEPT)(self._read_labels)
-        self.sampler: ClipSampler | MixedSampler
-        if labelled_fraction is None:
+        self.sampler: ClipSampler | MixedSampler | SceneSampler
+        if scenes is not None:
+            if labelled_fraction is not None or len(scenes) != len(lengths):
+                raise DataError(
+                    f"{dataset.name}: {len(scenes)} scenes and labelled fraction {labelled_fraction}, expected one "
+                    f"scene for each of {len(lengths)} episodes, and no fraction"
+                )
+            self._scenes = torch.from_numpy(np.asarray(scenes, dtype=np.int64))
+            shown = np.asarray(scenes)[index.clip(np.arange(len(index)))[0]]
+            self.sampler = SceneSampler(shown, batch_size, seed, per_scene=per_scene, rank=rank, world_size=world_size)
+        elif labelled_fraction is None:
             self.sampler = ClipSampler(len(index), batch_size, seed, rank=rank, world_size=world_size)
         else:
             self.sampler = MixedSampler(
@@ -106,9 +120,12 @@ class ClipLoader:
         rewards, reward_mask = self._rewards(labels, frames, real)
         proprio, proprio_mask = self._proprio(labels, frames)
         texts = [item.episode.text for item in labels]
+        tokens = self._latents.read(episodes, frames) if self._latents else None
         return Batch(
             frames={} if self._latents else self.dataset.read_clips(episodes, frames),
-            tokens=self._latents.read(episodes, frames) if self._latents else None,
+            tokens=None if self._pooled else tokens,
+            z=torch.cat(list(tokens.values()), dim=2) if self._pooled and tokens else None,
+            scene=None if self._scenes is None else self._scenes[torch.from_numpy(episodes)],
             episode=torch.from_numpy(episodes),
             frame=torch.from_numpy(frames),
             actions=actions,

@@ -192,8 +192,9 @@ class Batch:
     `provenance` holds Provenance values and means something only where `action_mask` is true. `rewards` are summed over
     the raw steps of a model step. `proprio` is in raw units, zero where `proprio_mask` is false. `text` is "" for a
     clip without one. `frame_mask` is false for padding, a frame repeated after an episode's end (`None`: there is
-    none). `episode` and `frame` say where each clip comes from. `tokens` are what a frozen encoder makes of the frames,
-    where they are cached: `frames` is then empty.
+    none). `episode` and `frame` say where each clip comes from, `scene` which clips show the same scene, where a batch
+    is made of several clips of each. `tokens` are what a frozen encoder makes of the frames, where they are cached, and
+    `z` what encoder and pooler make of them where both are frozen: `frames` is then empty.
     """
 
     frames: dict[str, UInt8[Tensor, "b t c h w"]]
@@ -209,9 +210,11 @@ class Batch:
     text: list[str] | None = None
     frame_mask: Bool[Tensor, "b t"] | None = None
     tokens: dict[str, Float[Tensor, "b t n d"]] | None = None
+    z: Float[Tensor, "b t n d"] | None = None
+    scene: Int64[Tensor, "b"] | None = None
 
     def __post_init__(self) -> None:
-        if not self.frames and not self.tokens:
+        if not self.frames and not self.tokens and self.z is None:
             raise ShapeError("Batch.frames is empty, expected at least one camera")
         _check("frame", self.frame, (None, None), "int64")
         b, t = self.frame.shape
@@ -219,7 +222,9 @@ class Batch:
             _check(f"frames[{camera!r}]", images, (b, t, 3, None, None), "uint8")
         for camera, tokens in (self.tokens or {}).items():
             _check(f"tokens[{camera!r}]", tokens, (b, t, None, None), "float")
+        _check("z", self.z, (b, t, None, None), "float")
         _check("episode", self.episode, (b,), "int64")
+        _check("scene", self.scene, (b,), "int64")
         _check("actions", self.actions, (b, t - 1, None), "float")
         _check("action_mask", self.action_mask, (b, t - 1), "bool")
         _check("provenance", self.provenance, (b, t - 1), "int64")
@@ -269,6 +274,8 @@ class Batch:
             tokens=None
             if self.tokens is None
             else {camera: value.to(device, non_blocking=True) for camera, value in self.tokens.items()},
+            z=move(self.z),
+            scene=move(self.scene),
         )
 
 

@@ -55,6 +55,7 @@ def generate_episodes(
     seed: int,
     crossing_rate: float = 0.35,
     accidental_crossings: bool = True,
+    push: float = 0.0,
     layouts: LayoutSplit = "train",
     episodes_per_layout: int = 1,
     config: TwoRoomConfig | None = None,
@@ -65,7 +66,8 @@ def generate_episodes(
     noise of 0.2 rad; after a step that a wall cut short, the direction is uniform. A steered episode takes its
     direction (with the same noise) towards the door, through it and to a random point of the other room, then wanders
     on. An episode that is not steered may still happen upon the door (15 % do), unless `accidental_crossings` is off:
-    then it turns round in front of it. `crossing` says which episodes really were in both rooms.
+    then it turns round in front of it. With `push` a wanderer that a wall has stopped pushes on with that probability,
+    every step anew, so that the data show what pushing does. `crossing` says which episodes really were in both rooms.
 
     Episode `e` is a function of `seed` and `e` (and of the other settings), however many episodes there are.
 
@@ -76,6 +78,7 @@ def generate_episodes(
         crossing_rate: share of steered episodes, evenly spread; of any first n episodes, n * rate up to one.
         accidental_crossings: whether episodes that are not steered may enter the doorway; turn it off to study small
             rates.
+        push: probability of keeping the direction after a step that a wall cut short.
         layouts: which wall and door combinations to use.
         episodes_per_layout: this many episodes in a row share a layout.
         config: geometry; the published one by default.
@@ -84,11 +87,12 @@ def generate_episodes(
     Source: the "wall" task of PLDM (arXiv 2502.14819) and eb_jepa.
     """
     config = TwoRoomConfig() if config is None else config
-    if min(episodes, steps, episodes_per_layout) < 1 or not 0.0 <= crossing_rate <= 1.0 or not 0 <= seed < 2**63:
+    rates = 0.0 <= crossing_rate <= 1.0 and 0.0 <= push < 1.0
+    if min(episodes, steps, episodes_per_layout) < 1 or not rates or not 0 <= seed < 2**63:
         raise ConfigError(
             f"generate_episodes: found episodes={episodes}, steps={steps}, episodes_per_layout={episodes_per_layout}, "
-            f"crossing_rate={crossing_rate}, seed={seed}; "
-            "expected counts >= 1, a rate in [0, 1] and a seed in [0, 2**63)"
+            f"crossing_rate={crossing_rate}, push={push}, seed={seed}; "
+            "expected counts >= 1, rates in [0, 1], push below 1, and a seed in [0, 2**63)"
         )
     draws = _Draws.of(episodes, steps, seed)
     wall_x, door_y = _layouts(episodes, episodes_per_layout, seed, layout_table(layouts, config))
@@ -99,7 +103,7 @@ def generate_episodes(
     start = place(torch.from_numpy(draws.start).float(), wall_x, config)
     route = _route(start, torch.from_numpy(draws.target).float(), wall_x, door_y, config)
     barred = torch.from_numpy(~steered & (not accidental_crossings))
-    positions, actions = _walk(start, wall_x, door_y, draws, route, steered, barred, config)
+    positions, actions = _walk(start, wall_x, door_y, draws, route, steered, barred, push, config)
     half = config.wall_width / 2
     x, wall = positions[..., 0], wall_x[:, None]
     crossing = (x < wall - half).any(dim=1) & (x > wall + half).any(dim=1)
@@ -163,6 +167,7 @@ def _walk(
     route: FloatArray,
     steered: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
     barred: Bool[Tensor, "e"],
+    push: float,
     config: TwoRoomConfig,
 ) -> tuple[Float[Tensor, "e t 2"], Float[Tensor, "e t-1 2"]]:
     episodes, steps = draws.length.shape
@@ -170,8 +175,8 @@ def _walk(
     positions[:, 0] = start
     row = np.arange(episodes)
     leg = np.where(steered, 0, _WANDER)
-    heading = np.zeros(episodes)
-    blocked = np.ones(episodes, dtype=bool)  # the first direction is uniform, too
+    heading = 2 * math.pi * draws.heading[:, 0]  # the first direction is uniform
+    blocked = np.zeros(episodes, dtype=bool)
     limit = STEP_MAX - 1e-6  # so that rounding to float32 does not exceed it
     for t in range(steps):
         position = positions[:, t].numpy().astype(np.float64)
@@ -179,7 +184,9 @@ def _walk(
             delta = route[row, np.minimum(leg, _WANDER - 1)] - position
             leg = leg + ((leg < _WANDER) & (np.hypot(delta[:, 0], delta[:, 1]) < ARRIVED))
         delta = route[row, np.minimum(leg, _WANDER - 1)] - position
-        wander = np.where(blocked, 2 * math.pi * draws.heading[:, t], heading + TURN_STD * draws.turn[:, t])
+        turned = 2 * math.pi * np.maximum(draws.heading[:, t] - push, 0.0) / (1.0 - push)
+        anew = blocked & (draws.heading[:, t] >= push)
+        wander = np.where(anew, turned, heading + (TURN_STD * draws.turn[:, t] if t else 0.0))
         guided = np.arctan2(delta[:, 1], delta[:, 0]) + TURN_STD * draws.turn[:, t]
         heading = np.where(leg < _WANDER, guided, wander)
         length = np.clip(STEP_MEAN + STEP_STD * draws.length[:, t], STEP_MIN, limit)

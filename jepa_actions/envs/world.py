@@ -109,7 +109,7 @@ class World(Protocol):
     def shortest_path(
         self, states: Float[Tensor, "n s"], goals: Float[Tensor, "n s"], layouts: Float[Tensor, "n l"], /
     ) -> Float[Tensor, "n"]:
-        """Length of the shortest way that walls allow, in the unit of `distance`; that distance where there are none."""
+        """Length of the shortest way that walls allow, in the unit of `distance`; that where there are none."""
         ...
 
     def towards(self, states: Float[Tensor, "*b s"], goals: Float[Tensor, "*b s"], /) -> Float[Tensor, "*b a"]:

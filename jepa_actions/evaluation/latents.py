@@ -11,7 +11,7 @@ from torch import Tensor
 from jepa_actions.data import ClipIndex, ClipLoader, Segment, VideoDataset
 from jepa_actions.errors import DataError
 from jepa_actions.models import WorldModel
-from jepa_actions.training import TwoRoomDataset
+from jepa_actions.training import WorldDataset
 
 
 @dataclass
@@ -83,9 +83,8 @@ def encode_clips(
         width = len(dataset.proprio_names)
         rows = [_rows(readings[int(e)], row, width) for e, row in zip(episodes, numbers, strict=True)]
         encoded.proprio = torch.from_numpy(np.stack(rows))
-    if isinstance(dataset, TwoRoomDataset):
-        encoded.positions, wall_x, door_y = dataset.states(episodes, numbers)
-        encoded.layout = torch.stack([wall_x, door_y], dim=-1)
+    if isinstance(dataset, WorldDataset) and dataset.world.name == "two_room":
+        encoded.positions, encoded.layout = dataset.states(episodes, numbers)
     return encoded
 
 

@@ -15,7 +15,7 @@ from jepa_actions.errors import DataError
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import block_bootstrap
 from jepa_actions.models import MASK_KINDS, Mask, WorldModel, nearest_visible, sample_mask, take_tokens
-from jepa_actions.training import DataConfig, OpenData, TwoRoomDataset, effective_rank
+from jepa_actions.training import DataConfig, OpenData, WorldDataset, effective_rank
 
 AGENT_REACH = 2.5  # px beyond a patch's edge within which the agent's dot still marks the patch
 
@@ -120,9 +120,10 @@ def _compare(
 
 def _agent_patches(data: OpenData, episodes: Any, frames: Any, model: WorldModel) -> Bool[Tensor, "b n"] | None:
     """Tokens that show the agent's dot, where the simulator knows; None for recordings and for tubelets of frames."""
-    if not isinstance(data.heldout_dataset, TwoRoomDataset) or model.config.encoder.tubelet != 1:
+    dataset = data.heldout_dataset
+    if not isinstance(dataset, WorldDataset) or dataset.world.name != "two_room" or model.config.encoder.tubelet != 1:
         return None
-    positions = data.heldout_dataset.states(episodes, frames)[0]  # (b, t, 2) x, y
+    positions = dataset.states(episodes, frames)[0]  # (b, t, 2) x, y
     patch, (rows, cols) = model.config.encoder.patch, model.config.encoder.grid
     centre_x = (torch.arange(cols) + 0.5) * patch
     centre_y = (torch.arange(rows) + 0.5) * patch

@@ -12,16 +12,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from jepa_actions.envs import TwoRoom, TwoRoomState, render
 from jepa_actions.errors import ConfigError
+from jepa_actions.evaluation.control import Control, latent_agent
 from jepa_actions.evaluation.latents import encode_clips
-from jepa_actions.evaluation.play import LatentAgent
+from jepa_actions.evaluation.play import play
 from jepa_actions.evaluation.protocol import load_protocol
-from jepa_actions.evaluation.tasks import env_config, make_tasks
+from jepa_actions.evaluation.tasks import make_tasks, world_of_protocol
 from jepa_actions.models import WorldModel
-from jepa_actions.planning import CEM, MPC, LatentCost, decision_seed
 from jepa_actions.resources import result_path
-from jepa_actions.training import OpenData, TwoRoomDataset
+from jepa_actions.training import OpenData, WorldDataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,23 +88,20 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 def planned_episode(model: WorldModel, protocol: str, task: int = 0) -> list[UInt8[Tensor, "3 h w"]]:
-    """Real frames of one task of a protocol while the model plans, one per model step, and the goal's frame last."""
+    """Real frames of one task while the model plans, one per model step until it is solved, and the goal's frame."""
     rules = load_protocol(protocol)
-    config = env_config(rules)
+    world = world_of_protocol(rules)
     tasks = make_tasks(rules, task + 1, 0).take(slice(task, task + 1))
-    goal = render(tasks.goal, tasks.wall_x, tasks.door_y, config)
-    mpc = MPC(CEM(), model, LatentCost(), horizon=5, seeds=[decision_seed(0, task)])
+    goal = world.render(tasks.goal, tasks.layout)
     assert model.codec is not None
-    agent = LatentAgent(model, model.codec, mpc, goal)
-    env = TwoRoom(1, config)
-    env.set_state(TwoRoomState(tasks.start, tasks.wall_x, tasks.door_y))
-    frames, steps = [env.render()[0]], 0
-    while steps < rules.budget and not bool(env.success(tasks.goal)[0]):
-        for action in agent.act(env.render()).unbind(1):
-            env.step(action)
-            steps += 1
-        frames.append(env.render()[0])
-    return [*frames, goal[0]]
+    blocks = -(-rules.budget // model.codec.block)
+    control = Control().resolved(model)
+    agent = latent_agent(control, model, model.codec, goal, seed=task, history=model.history, budget=blocks)
+    score = play(tasks, agent, world, rules, watched=1)
+    frames = [pictures[0] for pictures in score.frames]
+    reached = [bool(solved) for solved in score.solved_by_decision[:, 0]]
+    stop = reached.index(True) + 1 if any(reached) else len(frames)
+    return [*frames[:stop], goal[0]]
 
 
 @torch.no_grad()
@@ -117,7 +113,7 @@ def imagined_rollout(
     The library holds frames of held-out episodes of the clip's layout but not of its own episode, and of other layouts.
     """
     dataset = data.heldout_dataset
-    assert isinstance(dataset, TwoRoomDataset)
+    assert isinstance(dataset, WorldDataset)
     assert model.dynamics is not None
     clips = encode_clips(model, dataset, data.heldout, frames=horizon + 1, limit=200, seed=seed)
     assert clips.positions is not None

@@ -12,48 +12,68 @@ import yaml
 
 from jepa_actions.errors import ConfigError
 
-SAMPLERS = ("offset", "cross_room")
+SAMPLERS = ("offset", "stitched", "cross_room")
+RULES = ("ever", "end", "held")
 LAYOUTS = ("train", "heldout", "all")
+FLOORS = ("random", "zero", "straight")
 
 
 @dataclass(frozen=True)
 class BehaviourSettings:
-    """Behaviour episodes that offset tasks are cut from."""
+    """Behaviour episodes that tasks are cut from."""
 
     steps: int = 120  # environment steps per episode
-    crossing_rate: float = 0.35  # share of episodes steered through the door
     episodes_per_layout: int = 1
+    crossing_rate: float | None = None  # two_room: share of episodes steered through the door; None is its default
 
 
 @dataclass(frozen=True)
 class PlanningProtocol:
-    """Everything that decides the tasks and the score, and nothing that a planner may choose."""
+    """Everything that decides the tasks and the score, and nothing that a planner may choose.
+
+    Samplers: `offset`, the goal is a later state of the start's behaviour episode; `stitched`, start and goal are from
+    different episodes of one layout; `cross_room` (two_room), start and goal in different rooms.
+    Rules: solved after any step (`ever`), after the last (`end`), or after `hold` steps in a row (`held`).
+    """
 
     name: str
     version: int
     env: str
-    sampler: str  # "offset": the goal is a later state of the same behaviour episode; "cross_room": the other room
+    sampler: str
     budget: int  # environment steps
-    success_radius: float  # px; solved when the agent is within it of the goal, after any step ("ever") or the last
+    tolerance: float | None = None  # in the unit of the world's distance; None is the world's own
+    rule: str = "ever"
+    hold: int = 1
+    # A task counts only where no step led through a wall: the way travelled is one that the world allows.
+    route_valid: bool = False
     offset: int | None = None  # environment steps from start to goal; sampler "offset" only
     layouts: str = "heldout"
     episodes: int = 100  # tasks per seed, unless the caller says otherwise
     exclude_solved: bool = True  # leave out tasks that are solved before the first step
     seed_base: int = 0  # task seed k draws from (seed_base, k), apart from any training seed
     behaviour: BehaviourSettings = field(default_factory=BehaviourSettings)
+    floors: tuple[str, ...] = FLOORS
 
     def __post_init__(self) -> None:
         self._expect("version", self.version >= 1, "an integer of at least 1")
         self._expect("sampler", self.sampler in SAMPLERS, " or ".join(SAMPLERS))
+        self._expect("rule", self.rule in RULES, " or ".join(RULES))
+        self._expect("hold", self.hold >= 1 and (self.hold == 1 or self.rule == "held"), "1, or more with rule held")
         self._expect("layouts", self.layouts in LAYOUTS, " or ".join(LAYOUTS))
         self._expect("budget", self.budget >= 1, "at least 1 environment step")
         self._expect("episodes", self.episodes >= 1, "at least 1 task")
-        self._expect("success_radius", self.success_radius > 0, "a positive number of px")
+        self._expect("tolerance", self.tolerance is None or self.tolerance > 0, "a positive number")
+        self._expect("floors", set(self.floors) <= set(FLOORS), f"some of {', '.join(FLOORS)}")
         if self.sampler == "offset":
             fits = self.offset is not None and 1 <= self.offset <= self.behaviour.steps
             self._expect("offset", fits, f"1 to {self.behaviour.steps} environment steps (behaviour.steps)")
         else:
             self._expect("offset", self.offset is None, f"none with sampler {self.sampler}")
+        if self.sampler == "stitched" and self.behaviour.episodes_per_layout < 2:
+            raise ConfigError(
+                f"protocol {self.name!r}, behaviour.episodes_per_layout: found {self.behaviour.episodes_per_layout}, "
+                "expected at least 2 with sampler stitched"
+            )
 
     def _expect(self, key: str, good: bool, expected: str) -> None:
         if not good:
@@ -69,7 +89,10 @@ class PlanningProtocol:
 def load_protocol(name: str | Path) -> PlanningProtocol:
     """Read a protocol from a YAML file, or by name, such as `two_room/offset25`.
 
-    Raises: ConfigError for a file that is missing or not YAML, and for a key that is unknown, missing or mistyped.
+    A file may pin the `hash` that it was published with: editing it without a new one is then an error.
+
+    Raises: ConfigError for a file that is missing or not YAML, for a key that is unknown, missing or mistyped, and for
+        a pinned hash that is not the file's.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
@@ -82,7 +105,14 @@ def load_protocol(name: str | Path) -> PlanningProtocol:
         raise ConfigError(f"protocol {path}: cannot be read ({error.strerror}), expected a YAML file") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"protocol {path}: not YAML ({' '.join(str(error).split())})") from error
-    return PlanningProtocol(**_checked(values, PlanningProtocol, f"protocol {path}"))
+    pinned = values.pop("hash", None) if isinstance(values, dict) else None
+    protocol = PlanningProtocol(**_checked(values, PlanningProtocol, f"protocol {path}"))
+    if pinned is not None and pinned != protocol.hash:
+        raise ConfigError(
+            f"protocol {path}, hash: found {pinned!r}, expected {protocol.hash!r}: the file was changed since it was "
+            "published. Give it another name or version, and that hash"
+        )
+    return protocol
 
 
 def _checked(values: Any, kind: type, place: str) -> dict[str, Any]:
@@ -95,18 +125,25 @@ def _checked(values: Any, kind: type, place: str) -> dict[str, Any]:
         if key not in types:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
             raise ConfigError(f"{place}: found unknown key {key!r}, nearest known key is {near!r}")
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if types[key] is BehaviourSettings:
-            found[key] = BehaviourSettings(**_checked(value, BehaviourSettings, f"{place}, {key}"))
-            continue
-        wanted = float | int if types[key] is float else types[key]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and types[key] is not bool):
-            expected = getattr(types[key], "__name__", str(types[key]))
-            raise ConfigError(f"{place}, {key}: found {value!r}, expected {expected}")
-        found[key] = float(value) if types[key] is float else value
+    found = {key: _value(value, types[key], f"{place}, {key}") for key, value in values.items()}
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in required if name not in found]
     if missing:
         raise ConfigError(f"{place}: found no {', '.join(missing)}, expected every required key")
     return found
+
+
+def _value(value: Any, kind: Any, place: str) -> Any:
+    if kind is BehaviourSettings:
+        return BehaviourSettings(**_checked(value, BehaviourSettings, place))
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{place}: found {value!r}, expected a list of names")
+        return tuple(value)
+    decimal = kind in (float, float | None)
+    wanted = float | int if decimal else kind
+    if value is None and kind in (float | None, int | None):
+        return None
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{place}: found {value!r}, expected {getattr(kind, '__name__', str(kind))}")
+    return float(value) if decimal else value

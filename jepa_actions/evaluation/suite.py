@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from jepa_actions.errors import ConfigError
+from jepa_actions.evaluation.control import Control
 from jepa_actions.evaluation.inverse import evaluate_inverse
 from jepa_actions.evaluation.masked import evaluate_masked
 from jepa_actions.evaluation.planning import evaluate_planning
@@ -16,7 +17,6 @@ from jepa_actions.evaluation.probe import evaluate_probe
 from jepa_actions.evaluation.rollout import evaluate_rollout
 from jepa_actions.models import FrameBackbone, WorldModel
 from jepa_actions.models.serialize import decode
-from jepa_actions.planning import CEMConfig
 from jepa_actions.training import DataConfig, OpenData, open_data
 
 EVALUATIONS = ("planning", "inverse", "probe", "rollout", "masked")
@@ -63,7 +63,7 @@ def evaluate_all(
     protocol: str = "two_room/offset25",
     episodes: int | None = None,
     seeds: int = 1,
-    planner: CEMConfig | None = None,
+    control: Control | None = None,
 ) -> dict[str, Any]:
     """The reports of the named evaluations, by name. Raises ConfigError for an unknown name."""
     reports: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def evaluate_all(
                     protocol,
                     episodes=episodes,
                     seeds=seeds,
-                    planner=planner,
+                    control=control,
                     history=model.history,
                     untrained=untrained_like(model),
                 )

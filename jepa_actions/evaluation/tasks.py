@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from jepa_actions.envs.behaviour import generate_episodes
-from jepa_actions.envs.two_room import LayoutSplit, TwoRoomConfig, is_success, sample_layouts, sample_positions
+from jepa_actions.envs.two_room import TwoRoomConfig, sample_layouts, sample_positions
+from jepa_actions.envs.world import Split, World
+from jepa_actions.envs.worlds import make_world
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.evaluation.protocol import PlanningProtocol
 
@@ -20,14 +21,18 @@ DRAW = 64  # candidates per draw, fixed: more tasks of a seed begin with the sam
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """N tasks; positions in px, float32. `episode` and `step` say which behaviour they were cut from (-1: none)."""
+    """N tasks: states and layouts as the world has them, float32.
 
-    start: Float[Tensor, "n 2"]
-    goal: Float[Tensor, "n 2"]
-    wall_x: Float[Tensor, "n"]
-    door_y: Float[Tensor, "n"]
+    `episode` and `step` say which behaviour the start was cut from, `goal_episode` and `goal_step` the goal (-1: none).
+    """
+
+    start: Float[Tensor, "n s"]
+    goal: Float[Tensor, "n s"]
+    layout: Float[Tensor, "n l"]
     episode: Int[Tensor, "n"]
     step: Int[Tensor, "n"]
+    goal_episode: Int[Tensor, "n"]
+    goal_step: Int[Tensor, "n"]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -41,31 +46,42 @@ class Tasks:
         return Tasks(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
-def env_config(protocol: PlanningProtocol) -> TwoRoomConfig:
-    """The geometry that a protocol is played in. Raises ConfigError for an environment that is not known."""
-    if protocol.env != "two_room":
-        raise ConfigError(f"protocol {protocol.name!r}, env: found {protocol.env!r}, expected two_room")
-    return TwoRoomConfig(success_radius=protocol.success_radius)
+def world_of_protocol(protocol: PlanningProtocol) -> World:
+    """The world that a protocol is played in, with the behaviour that its tasks are cut from.
+
+    Raises ConfigError for an environment that is not known, or a setting that is another environment's.
+    """
+    rate = protocol.behaviour.crossing_rate
+    if protocol.env != "two_room" and (rate is not None or protocol.sampler == "cross_room"):
+        raise ConfigError(
+            f"protocol {protocol.name!r}, env: found {protocol.env!r} with sampler {protocol.sampler} and "
+            f"behaviour.crossing_rate {rate}; sampler cross_room and a crossing rate are for two_room"
+        )
+    settings = {} if rate is None else {"crossing_rate": rate}
+    try:
+        return make_world(protocol.env, **settings)
+    except ConfigError as error:
+        raise ConfigError(f"protocol {protocol.name!r}, env: {error}") from error
 
 
 def make_tasks(protocol: PlanningProtocol, episodes: int, seed: int) -> Tasks:
     """The first `episodes` tasks of a task seed; the same for ever, and more of them begin with the same ones.
 
     `offset`: one random pair per behaviour episode, the goal `protocol.offset` environment steps after the start.
+    `stitched`: start and goal are random states of two episodes of one layout.
     `cross_room`: start uniform in a random room, goal uniform in the other.
 
     Raises: ConfigError for fewer than one task, or when a protocol yields no unsolved task.
     """
     if episodes < 1:
         raise ConfigError(f"protocol {protocol.name!r}, episodes: found {episodes}, expected at least 1")
-    config = env_config(protocol)
-    sample = _offset_pairs if protocol.sampler == "offset" else _cross_room_pairs
+    world = world_of_protocol(protocol)
     found: list[Tasks] = []
     draw = 0
     while sum(map(len, found)) < episodes:
-        tasks = sample(protocol, config, seed, draw)
+        tasks = _cross_room(protocol, seed, draw) if protocol.sampler == "cross_room" else _cut(protocol, seed, draw)
         if protocol.exclude_solved:
-            tasks = tasks.take(~is_success(tasks.start, tasks.goal, config))
+            tasks = tasks.take(~world.solved(tasks.start, tasks.goal, protocol.tolerance))
         found.append(tasks)
         draw += 1
         if draw == 8 and sum(map(len, found)) == 0:
@@ -81,39 +97,53 @@ def _seeds(protocol: PlanningProtocol, seed: int, draw: int) -> tuple[int, torch
     return int(words[0]), torch.Generator().manual_seed(int(words[1]))
 
 
-def _offset_pairs(protocol: PlanningProtocol, config: TwoRoomConfig, seed: int, draw: int) -> Tasks:
-    behaviour, offset = protocol.behaviour, cast(int, protocol.offset)
+def _cut(protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
+    """Pairs of states of behaviour: of one episode, or of two that follow each other in one layout."""
+    settings = protocol.behaviour
     behaviour_seed, generator = _seeds(protocol, seed, draw)
-    data = generate_episodes(
+    data = world_of_protocol(protocol).behaviour(
         DRAW,
-        steps=behaviour.steps,
+        steps=settings.steps,
         seed=behaviour_seed,
-        crossing_rate=behaviour.crossing_rate,
-        layouts=cast(LayoutSplit, protocol.layouts),
-        episodes_per_layout=behaviour.episodes_per_layout,
-        config=config,
+        split=cast(Split, protocol.layouts),
+        episodes_per_layout=settings.episodes_per_layout,
     )
     rows = torch.arange(DRAW)
-    step = torch.randint(behaviour.steps + 1 - offset, (DRAW,), generator=generator)
-    positions = data.positions
+    if protocol.sampler == "offset":
+        offset = cast(int, protocol.offset)
+        step = torch.randint(settings.steps + 1 - offset, (DRAW,), generator=generator)
+        other, later = rows, step + offset
+    else:
+        step = torch.randint(settings.steps + 1, (DRAW,), generator=generator)
+        later = torch.randint(settings.steps + 1, (DRAW,), generator=generator)
+        other = _neighbour(rows, settings.episodes_per_layout)
     return Tasks(
-        start=positions[rows, step],
-        goal=positions[rows, step + offset],
-        wall_x=data.wall_x,
-        door_y=data.door_y,
+        start=data.states[rows, step],
+        goal=data.states[other, later],
+        layout=data.layouts,
         episode=rows + draw * DRAW,
         step=step,
-    )
+        goal_episode=other + draw * DRAW,
+        goal_step=later,
+    ).take((data.layouts[rows] == data.layouts[other]).all(-1))
 
 
-def _cross_room_pairs(protocol: PlanningProtocol, config: TwoRoomConfig, seed: int, draw: int) -> Tasks:
+def _neighbour(rows: Int[Tensor, "n"], per_layout: int) -> Int[Tensor, "n"]:
+    """The next episode of the same layout, around its group."""
+    group = rows // per_layout * per_layout
+    size = (len(rows) - group).clamp(max=per_layout)
+    return group + (rows - group + 1) % size
+
+
+def _cross_room(protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
     _, generator = _seeds(protocol, seed, draw)
-    wall_x, door_y = sample_layouts(DRAW, cast(LayoutSplit, protocol.layouts), generator, config)
+    config = TwoRoomConfig()
+    wall_x, door_y = sample_layouts(DRAW, cast(Split, protocol.layouts), generator, config)
     right = torch.rand(DRAW, generator=generator) < 0.5
     start = sample_positions(wall_x, door_y, generator, config, right=right)
     goal = sample_positions(wall_x, door_y, generator, config, right=~right)
     none = torch.full((DRAW,), -1)
-    return Tasks(start, goal, wall_x, door_y, none, none.clone())
+    return Tasks(start, goal, torch.stack([wall_x, door_y], dim=-1), none, none, none, none)
 
 
 def save_tasks(path: str | Path, tasks: Tasks, protocol: PlanningProtocol, seed: int) -> None:
@@ -140,30 +170,13 @@ def load_tasks(path: str | Path, protocol: PlanningProtocol) -> Tasks:
         raise DataError(
             f"task manifest {path}: found protocol_hash {found}, expected {protocol.hash} ({protocol.name})"
         )
-    whole = ("episode", "step")
-    return Tasks(**{k: torch.tensor(v, dtype=torch.int64 if k in whole else torch.float32) for k, v in columns.items()})
+    decimal = ("start", "goal", "layout")
+    return Tasks(
+        **{k: torch.tensor(v, dtype=torch.float32 if k in decimal else torch.int64) for k, v in columns.items()}
+    )
 
 
 def goal_in_other_room(tasks: Tasks) -> Bool[Tensor, "n"]:
-    """Whether the way from start to goal leads through the door."""
-    return (tasks.start[:, 0] < tasks.wall_x) != (tasks.goal[:, 0] < tasks.wall_x)
-
-
-def shortest_path(tasks: Tasks, config: TwoRoomConfig) -> Float[Tensor, "n"]:
-    """Length in px of the shortest way from start to goal: straight, or through the door.
-
-    Through the door the way crosses both faces of the wall somewhere in the opening; the crossings are searched on a
-    grid of 0.25 px, so the length is at most 0.02 px too long.
-    """
-    straight = (tasks.goal - tasks.start).norm(dim=-1)
-    left_start = tasks.start[:, 0] < tasks.wall_x
-    half = config.wall_width / 2
-    opening = torch.linspace(-config.door_half_width, config.door_half_width, 8 * config.door_half_width + 1)
-    y = tasks.door_y[:, None] + opening.to(tasks.start)
-    side = torch.where(left_start, -half, half)
-    near, far = (torch.stack([(tasks.wall_x + sign * side)[:, None].expand_as(y), y], dim=-1) for sign in (1.0, -1.0))
-    first = (near - tasks.start[:, None]).norm(dim=-1)
-    middle = (far[:, None] - near[:, :, None]).norm(dim=-1)
-    last = (tasks.goal[:, None] - far).norm(dim=-1)
-    through = (first[:, :, None] + middle + last[:, None]).amin(dim=(1, 2))
-    return torch.where(goal_in_other_room(tasks), through, straight)
+    """Whether the way from start to goal leads through the door; two_room only."""
+    wall_x = tasks.layout[:, 0]
+    return (tasks.start[:, 0] < wall_x) != (tasks.goal[:, 0] < wall_x)

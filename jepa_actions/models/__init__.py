@@ -2,6 +2,7 @@
 
 from jepa_actions.models.architectures import ARCHITECTURES, Architecture, encoder_config, predictor_config
 from jepa_actions.models.backbone import BackboneConfig, FrameBackbone
+from jepa_actions.models.distance import DistanceConfig, TemporalDistance
 from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.inverse import InverseConfig, InverseHead
@@ -29,6 +30,7 @@ __all__ = [
     "BackboneConfig",
     "Cache",
     "Context",
+    "DistanceConfig",
     "DynamicsConfig",
     "EncoderConfig",
     "FrameBackbone",
@@ -47,6 +49,7 @@ __all__ = [
     "RaggedMask",
     "Rollout",
     "RolloutConfig",
+    "TemporalDistance",
     "VideoEncoder",
     "WorldModel",
     "WorldModelConfig",

@@ -38,7 +38,8 @@ class Conditions(NamedTuple):
 class DynamicsConfig:
     """Form and size of `LatentDynamics`.
 
-    `mlp` sees one state. `transformer` sees frames of tokens and predicts a change of the present state; `ac` is the
+    `mlp` sees the present state and, with a history, how it came about: the differences from the states before, none
+    where an episode begins. `transformer` sees frames of tokens and predicts a change of the present state; `ac` is the
     predictor of V-JEPA 2-AC (arXiv 2506.09985, section 3; `ac_predictor.py` of its code): it sees all frames so far and
     predicts the next state itself.
     """
@@ -59,10 +60,6 @@ class DynamicsConfig:
 
     def __post_init__(self) -> None:
         if self.kind == "mlp":
-            if self.history not in (None, 1):
-                raise ConfigError(
-                    f"dynamics.kind mlp sees one state: expected dynamics.history 1, found {self.history}"
-                )
             if self.conditioning != "token" or self.proprio or self.extrinsics:
                 raise ConfigError(
                     "dynamics.kind mlp takes an action alone: expected conditioning token, proprio 0 and extrinsics 0, "
@@ -130,6 +127,8 @@ class LatentDynamics(nn.Module):
             state = latents * dim
             self.state_in = nn.Linear(state, config.width)
             self.action_in = nn.Linear(action_dim, config.width)
+            past = (config.reach or 1) - 1
+            self.past_in = nn.Linear(past * state, config.width, bias=False) if past else None
             self.hidden = nn.ModuleList([nn.Linear(config.width, config.width) for _ in range(config.depth - 1)])
             self.norm = nn.LayerNorm(config.width)
             self.out = nn.Linear(config.width, state)
@@ -186,7 +185,7 @@ class LatentDynamics(nn.Module):
         """
         given = self._checked(z, Conditions(actions, proprio, extrinsics))
         if self.config.kind == "mlp":
-            return self._normalised(self._mlp(z, actions))
+            return self._normalised(self._mlp(z, actions, self._history(z)))
         folded = self.config.reach == 1 and not self.layout.tiled  # no frame looks at another: frames are a batch
         mask = None if folded else BlockCausal(self.layout.tokens, self.config.reach)
         inputs = (z.flatten(0, 1)[:, None], given.each(lambda x: x.flatten(0, 1)[:, None])) if folded else (z, given)
@@ -205,7 +204,9 @@ class LatentDynamics(nn.Module):
         Arguments and errors as in `forward`.
         """
         given, frames = self._checked(z, Conditions(actions, proprio, extrinsics)), z.shape[1]
-        if self.config.kind == "mlp" or frames == 0:
+        if self.config.kind == "mlp":
+            return Cache((), frames, self._kept(z))
+        if frames == 0:
             return Cache((), 0)
         reach, tokens = self.config.reach, self.layout.tokens
         if reach == 1:
@@ -234,7 +235,9 @@ class LatentDynamics(nn.Module):
         """One frame onward: the state after `action`, and the cache with the present frame added."""
         given = self._checked(z[:, None], Conditions(action, proprio, extrinsics).each(lambda x: x[:, None]))
         if self.config.kind == "mlp":
-            return self._normalised(self._mlp(z, action)), cache
+            past = self._past(z, cache)
+            later = None if past is None else torch.cat([past[:, 1:], z[:, None]], dim=1)
+            return self._normalised(self._mlp(z, action, past)), Cache((), cache.frames + 1, later)
         reach, tokens = self.config.reach, self.layout.tokens
         layers: list[KeyValue] = []
 
@@ -284,9 +287,12 @@ class LatentDynamics(nn.Module):
         self._checked(z[:, None, None].expand(-1, candidates, horizon, -1, -1).flatten(0, 1), paths)
         states: list[Tensor] = []
         if self.config.kind == "mlp":
-            z = z[:, None].expand(-1, candidates, -1, -1).flatten(0, 1)
+            past = self._past(z, cache)
+            past = None if past is None else _per_candidate(past, len(paths.actions))
+            z = _per_candidate(z, len(paths.actions))
             for i in range(horizon):
-                z = self._normalised(self._mlp(z, paths.actions[:, i]))
+                before, z = z, self._normalised(self._mlp(z, paths.actions[:, i], past))
+                past = None if past is None else torch.cat([past[:, 1:], before[:, None]], dim=1)
                 states.append(z)
         else:
             cache = Cache((), 0) if cache is None else cache
@@ -310,8 +316,32 @@ class LatentDynamics(nn.Module):
     def _blocks(self) -> list[FrameBlock]:
         return [block for block in self.blocks if isinstance(block, FrameBlock)]
 
-    def _mlp(self, z: Tensor, action: Tensor) -> Tensor:
-        x = F.gelu(self.state_in(z.flatten(-2)) + self.action_in(action))
+    def _history(self, z: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t k n d"] | None:
+        """The states before each, the latest last; before the first one it stood still."""
+        past = (self.config.reach or 1) - 1
+        if not past:
+            return None
+        padded = torch.cat([z[:, :1].expand(-1, past, -1, -1), z], dim=1)
+        return torch.stack([padded[:, i : i + z.shape[1]] for i in range(past)], dim=2)
+
+    def _kept(self, z: Float[Tensor, "b t n d"]) -> Float[Tensor, "b k n d"] | None:
+        """Of past states what the next step looks at."""
+        past, frames = (self.config.reach or 1) - 1, z.shape[1]
+        if not past or not frames:
+            return None
+        return torch.cat([z[:, :1].expand(-1, max(past - frames, 0), -1, -1), z[:, -past:]], dim=1)
+
+    def _past(self, z: Float[Tensor, "b n d"], cache: Cache | None) -> Float[Tensor, "b k n d"] | None:
+        past = (self.config.reach or 1) - 1
+        if not past:
+            return None
+        return z[:, None].expand(-1, past, -1, -1) if cache is None or cache.states is None else cache.states
+
+    def _mlp(self, z: Tensor, action: Tensor, past: Tensor | None) -> Tensor:
+        x = self.state_in(z.flatten(-2)) + self.action_in(action)
+        if past is not None and self.past_in is not None:
+            x = x + self.past_in((z.unsqueeze(-3) - past).flatten(-3))
+        x = F.gelu(x)
         for layer in self.hidden:
             x = F.gelu(layer(x))
         out: Tensor = z + self.out(self.norm(x)).unflatten(-1, (self.latents, self.dim))

@@ -11,10 +11,13 @@ from jepa_actions.nn.transformer import KeyValue
 
 
 class Cache(NamedTuple):
-    """Per layer the keys and values of past frames, `(p, heads, m, head_dim)`, and how many frames have passed."""
+    """Per layer the keys and values of past frames, `(p, heads, m, head_dim)`, and how many frames have passed; of
+    dynamics without attention the past states themselves, `(p, history - 1, n, d)`.
+    """
 
     layers: tuple[KeyValue, ...]
     frames: int
+    states: Tensor | None = None
 
 
 class CandidateMemory:

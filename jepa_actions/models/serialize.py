@@ -19,7 +19,7 @@ from jepa_actions.hub import resolve_folder
 from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.world_model import RolloutConfig, WorldModel, WorldModelConfig
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models
 # compute. A field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
 ADDED: dict[int, dict[str, Any]] = {
@@ -45,6 +45,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "codec.classes": [],
         "codec.normalise": [],
     },
+    4: {"model.distance": None, "model.goal_inverse": None},
 }
 LIBRARY = "jepa_actions"
 _FIELDS = {"library", "format_version", "model", "codec", "extra"}

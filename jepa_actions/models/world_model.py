@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from jepa_actions.data import ActionCodec, ModelBounds
 from jepa_actions.errors import ConfigError, ShapeError
 from jepa_actions.models.backbone import BackboneConfig, FrameBackbone, backbone_facts, resolved_backbone
+from jepa_actions.models.distance import DistanceConfig, TemporalDistance
 from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.inverse import InverseConfig, InverseHead
@@ -67,6 +68,9 @@ class WorldModelConfig:
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     inverse: InverseConfig = field(default_factory=InverseConfig)
+    distance: DistanceConfig | None = None  # temporal distance to a goal, a cost that sees walls
+    # The inverse head towards goals that are far, max_gap model steps at most: acts by itself and proposes to planners.
+    goal_inverse: InverseConfig | None = None
     backbone: BackboneConfig | None = None  # frozen, in the place of `encoder`; `predictor` is then not made
     attention: AttentionBackend = "auto"  # how attention is computed; the numbers are the same
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -112,9 +116,11 @@ class Goal:
 
 @dataclass
 class Rollout:
-    """Imagined states: `z[:, :, i]` follows the i-th action of every candidate."""
+    """Imagined states: `z[:, :, i]` follows the i-th action of every candidate, the first of them from `start`."""
 
     z: Float[Tensor, "p s h n d"]
+    start: Float[Tensor, "p n d"] | None = None
+    actions: Float[Tensor, "p s h a"] | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -175,7 +181,22 @@ class WorldModel(nn.Module):
                 config.inverse, self.latents, self.dim, codec, grid=self.grid, cameras=len(config.cameras)
             )
             self.dynamics.compile_rollouts(config.rollout.compile)
+        self._build_goal_heads()
         set_attention_backend(self, config.attention)
+
+    def _build_goal_heads(self) -> None:
+        config, codec = self.config, self.codec
+        self.distance: TemporalDistance | None = None
+        self.goal_inverse: InverseHead | None = None
+        if config.distance is not None:
+            self.distance = TemporalDistance(config.distance, self.latents, self.dim)
+        if config.goal_inverse is not None:
+            if codec is None or config.goal_inverse.kind != "mlp":
+                raise ConfigError(
+                    f"model.goal_inverse: found kind {config.goal_inverse.kind} and "
+                    f"{'no ' if codec is None else ''}actions, expected kind mlp and data with actions"
+                )
+            self.goal_inverse = InverseHead(config.goal_inverse, self.latents, self.dim, codec)
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
@@ -302,7 +323,7 @@ class WorldModel(nn.Module):
             proprio = self.proprio_path(context.proprio[:, None].expand(-1, actions.shape[1], -1), actions)
         with self._precision(actions.device):
             states = self._dynamics().imagine(context.z, actions, context.cache, proprio)
-        return Rollout(states.to(context.z.dtype))
+        return Rollout(states.to(context.z.dtype), context.z, actions)
 
     def proprio_path(self, proprio: Float[Tensor, "*b r"], actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h r"]:
         """Proprio at the frames that h model actions are taken at, from that of the first, by the codec."""
@@ -325,6 +346,27 @@ class WorldModel(nn.Module):
             )
         gap = torch.full((z.shape[0],), k, device=z.device)
         out: Distribution = self.inverse(z, z_goal, gap)
+        return out
+
+    def temporal_distance(self, z: Float[Tensor, "*b n d"], z_goal: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
+        """Model steps from z to z_goal, as the model believes. Raises ShapeError where it has not learned it."""
+        if self.distance is None:
+            raise ShapeError("this model has no temporal distance: train it with objectives.distance")
+        out: Tensor = self.distance(z, z_goal)
+        return out
+
+    def goal_actions(
+        self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: Int[Tensor, "p"] | None = None
+    ) -> Distribution:
+        """The goal-conditioned inverse head's belief about the model action at z on a way of k steps to z_goal.
+
+        `k` is the temporal distance, rounded up, when None. Raises ShapeError for a model without what it needs.
+        """
+        if self.goal_inverse is None:
+            raise ShapeError("this model has no goal-conditioned inverse head: train it with model.goal_inverse")
+        if k is None:
+            k = self.temporal_distance(z, z_goal).ceil().long()
+        out: Distribution = self.goal_inverse(z, z_goal, k.clamp(1, self.goal_inverse.config.max_gap))
         return out
 
     @property

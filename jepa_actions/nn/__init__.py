@@ -6,6 +6,7 @@ from jepa_actions.nn.distributions import Categorical, Distribution, Gaussian, M
 from jepa_actions.nn.gather import gather_rows
 from jepa_actions.nn.packed import packed_attention
 from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positions
+from jepa_actions.nn.quasimetric import metric_residual
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
 from jepa_actions.nn.shared_attention import shared_attention
 from jepa_actions.nn.standardise import Standardise
@@ -40,6 +41,7 @@ __all__ = [
     "gather_rows",
     "grid_positions",
     "init_transformer",
+    "metric_residual",
     "packed_attention",
     "rotary_table",
     "set_attention_backend",

@@ -15,8 +15,10 @@ from jepa_actions.objectives.anti_collapse import (
     VicRegConfig,
 )
 from jepa_actions.objectives.forward import Forward, ForwardConfig
+from jepa_actions.objectives.goal_inverse import GoalInverseLossConfig, GoalInverseObjective
 from jepa_actions.objectives.inverse import Inverse, InverseLossConfig
 from jepa_actions.objectives.masked import Masked, MaskedConfig
+from jepa_actions.objectives.temporal_distance import TemporalDistanceConfig, TemporalDistanceObjective
 from jepa_actions.objectives.views import TargetEncoder, Views
 
 
@@ -31,6 +33,8 @@ class Objective(Protocol):
 __all__ = [
     "Forward",
     "ForwardConfig",
+    "GoalInverseLossConfig",
+    "GoalInverseObjective",
     "Inverse",
     "InverseLossConfig",
     "Masked",
@@ -39,6 +43,8 @@ __all__ = [
     "SigReg",
     "SigRegConfig",
     "TargetEncoder",
+    "TemporalDistanceConfig",
+    "TemporalDistanceObjective",
     "TemporalSimilarity",
     "TemporalSimilarityConfig",
     "VicReg",

@@ -46,14 +46,16 @@ class Views:
 
     @cached_property
     def z(self) -> Float[Tensor, "b t n d"]:
-        """Latent states, each frame encoded alone, with gradient."""
-        return self.model.pooled(self.tokens)
+        """Latent states, each frame encoded alone, with gradient; a frozen encoder's and pooler's may come cached."""
+        return self.model.pooled(self.tokens) if self.batch.z is None else self.batch.z
 
     @cached_property
     def z_target(self) -> Float[Tensor, "b t n d"]:
         """The target encoder's latent states, without gradient."""
         if self.target is None:
             raise ValueError("an objective asks for EMA targets, but the recipe keeps none (train.ema)")
+        if self.batch.z is not None:  # frozen: the copy is encoder and pooler
+            return self.batch.z
         encoder = self.target.encoder
         with torch.no_grad():
             if encoder is None or self.batch.tokens is not None:  # frozen: the copy is the encoder

@@ -18,7 +18,7 @@ from jepa_actions.training.meters import effective_rank, spread
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import OpenData, open_data, whole_episodes
 from jepa_actions.training.threads import is_main_process, use_all_cores
-from jepa_actions.training.two_room_data import TwoRoomDataset, two_room_dataset
+from jepa_actions.training.world_data import WorldDataset, world_dataset, world_of
 
 __all__ = [
     "ActionConfig",
@@ -34,7 +34,7 @@ __all__ = [
     "StreamConfig",
     "TrainConfig",
     "TrainingModule",
-    "TwoRoomDataset",
+    "WorldDataset",
     "build_model",
     "effective_rank",
     "encode_latents",
@@ -46,7 +46,8 @@ __all__ = [
     "stored_latents",
     "train",
     "transform_key",
-    "two_room_dataset",
     "use_all_cores",
     "whole_episodes",
+    "world_dataset",
+    "world_of",
 ]

@@ -8,9 +8,11 @@ from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModelConfig
 from jepa_actions.objectives import (
     ForwardConfig,
+    GoalInverseLossConfig,
     InverseLossConfig,
     MaskedConfig,
     SigRegConfig,
+    TemporalDistanceConfig,
     TemporalSimilarityConfig,
     VicRegConfig,
 )
@@ -23,8 +25,10 @@ class EnvConfig:
     episodes: int = 5000
     steps: int = 120  # actions per episode
     seed: int = 0
-    crossing_rate: float = 0.35  # share of episodes steered through the door
     episodes_per_layout: int = 5
+    crossing_rate: float = 0.35  # two_room: share of episodes steered through the door
+    accidental_crossings: bool = True  # two_room: whether the others may enter it
+    push: float = 0.0  # two_room: probability of pushing on against a wall, every step anew
     heldout_episodes: int = 500  # on layouts that training never sees
 
 
@@ -106,6 +110,9 @@ class DataConfig:
     frames: int = 4  # frames per clip
     block: int = 1  # raw frames between two frames of a clip, and raw actions per model action
     stride: int = 1  # raw frames between the starts of two clips
+    # So many clips of each scene side by side in a batch, for objectives that compare moments of one scene; 0: none.
+    scene_clips: int = 0
+    scenes: Literal["given", "episode", "one"] = "given"  # what the data set says; each episode's own; all show one
     pad: bool = False  # True also takes stretches that are too short for a clip: the last frame repeats, marked
     fps: float | None = None  # resample by time to this rate; null takes the frames as they were recorded
     resample: Literal["mean", "sum", "first", "last"] | None = None  # what becomes of the actions then
@@ -132,6 +139,8 @@ class ObjectivesConfig:
     sigreg: SigRegConfig | None = None
     vicreg: VicRegConfig | None = None
     temporal_similarity: TemporalSimilarityConfig | None = None
+    distance: TemporalDistanceConfig | None = None
+    goal_inverse: GoalInverseLossConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,8 @@ class OptimConfig:
     keep_checkpoints: int = 2
     mixed_precision: Literal["no", "bf16"] = "no"
     freeze_encoder: bool = False  # the encoder stays as `init` brought it, and keeps nothing for a gradient
+    # With `freeze_encoder`, more that stays as `init` brought it: for heads trained on a finished world model.
+    freeze: tuple[Literal["pooler", "predictor", "dynamics", "inverse", "distance"], ...] = ()
     gradient_checkpointing: bool = False  # compute each block again for its gradient: less memory, more time
     compile: bool = False  # torch.compile every transformer block; needs a C++ compiler, or triton on CUDA
 

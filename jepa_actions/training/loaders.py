@@ -1,10 +1,13 @@
 """From open data to batches."""
 
+import numpy as np
+from jaxtyping import Int64
+
 from jepa_actions.data import ClipIndex, ClipLoader, ClipStream, LatentCache, VideoDataset
 from jepa_actions.data.latents.cache import Latents
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.training.config import TrainConfig
+from jepa_actions.training.config import DataConfig, TrainConfig
 from jepa_actions.training.latents import encode_latents, encoder_of
 from jepa_actions.training.sources import OpenData
 
@@ -45,8 +48,35 @@ def make_loader(
         cache="memory" if options.cache == "memory" else "none",
         labelled_fraction=options.label.fraction,
         latents=latents_of(config, data.dataset, index, model),
+        pooled=_pooled(config),
+        scenes=scenes_of(config.data, data.dataset) if options.scene_clips else None,
+        per_scene=options.scene_clips,
         workers=options.workers,
     )
+
+
+def scenes_of(options: DataConfig, dataset: VideoDataset) -> Int64[np.ndarray, "e"]:
+    """The scene that each episode shows, as the recipe says (`data.scenes`).
+
+    Raises:
+        ConfigError: for `given` where the data set does not say.
+    """
+    if options.scenes == "episode":
+        return np.arange(len(dataset), dtype=np.int64)
+    if options.scenes == "one":
+        return np.zeros(len(dataset), dtype=np.int64)
+    given = getattr(dataset, "scenes", None)
+    if given is None:
+        raise ConfigError(
+            f"data.scenes: {dataset.name} does not say which episodes show one scene; expected episode or one"
+        )
+    found: Int64[np.ndarray, "e"] = given()
+    return found
+
+
+def _pooled(config: TrainConfig) -> bool:
+    """Whether z itself is cached: encoder and pooler are frozen."""
+    return config.data.cache == "latents" and "pooler" in config.train.freeze
 
 
 def latents_of(config: TrainConfig, dataset: VideoDataset, index: ClipIndex, model: WorldModel) -> Latents | None:
@@ -71,5 +101,5 @@ def latents_of(config: TrainConfig, dataset: VideoDataset, index: ClipIndex, mod
         )
     episodes = index.episodes().tolist()
     if options.latents is None:
-        return LatentCache(dataset, encoder_of(model), episodes)
-    return encode_latents(model, dataset, options.latents, episodes=episodes)
+        return LatentCache(dataset, encoder_of(model, pooled=_pooled(config)), episodes)
+    return encode_latents(model, dataset, options.latents, episodes=episodes, pooled=_pooled(config))

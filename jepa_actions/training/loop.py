@@ -21,11 +21,13 @@ from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
 from jepa_actions.objectives import (
     Forward,
+    GoalInverseObjective,
     Inverse,
     Masked,
     Objective,
     SigReg,
     TargetEncoder,
+    TemporalDistanceObjective,
     TemporalSimilarity,
     VicReg,
     Views,
@@ -46,8 +48,10 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "sigreg": SigReg,
     "vicreg": VicReg,
     "temporal_similarity": TemporalSimilarity,
+    "distance": TemporalDistanceObjective,
+    "goal_inverse": GoalInverseObjective,
 }
-NEEDS_ACTIONS = ("forward", "inverse")
+NEEDS_ACTIONS = ("forward", "inverse", "goal_inverse")
 
 
 class NonFiniteLossError(JepaActionsError):
@@ -124,9 +128,15 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
                 reason = "data.labels is false" if not config.data.labels else f"{data.dataset.name} has no actions"
                 raise ConfigError(f"objectives.{name} needs actions, but {reason}")
     _check_proprio(config.model.dynamics.proprio, data.dataset)
-    model = start_model(config.model, data.codec, config.init)
-    if config.train.freeze_encoder:
-        model.encoder.requires_grad_(False)
+    freeze = config.train.freeze
+    if freeze and not config.train.freeze_encoder:
+        raise ConfigError(f"train.freeze {', '.join(freeze)}: expected train.freeze_encoder true with it")
+    model = start_model(config.model, data.codec, config.init, freeze)
+    for part in ("encoder", *freeze) if config.train.freeze_encoder else ():
+        frozen = getattr(model, part)
+        if frozen is None:
+            raise ConfigError(f"train.freeze: this model has no {part}")
+        frozen.requires_grad_(False)
     return model
 
 
@@ -292,7 +302,7 @@ def make_optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimi
     learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     for name, parameter in learned:
         matrix = parameter.dim() >= 2 and not any(word in name for word in ("mask_tokens", "queries", "slots", "gap"))
-        scale = optim.head_lr if name.startswith(("dynamics.", "inverse.")) else 1.0
+        scale = optim.head_lr if name.startswith(("dynamics.", "inverse.", "distance.", "goal_inverse.")) else 1.0
         groups.setdefault((optim.weight_decay if matrix else 0.0, scale), []).append(parameter)
     listed = [{"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()]
     return torch.optim.AdamW(listed, lr=optim.lr, betas=optim.betas, fused=True)

@@ -22,9 +22,10 @@ from jepa_actions.data import (
     split_tail,
 )
 from jepa_actions.data.checks.quarantine import quarantine
+from jepa_actions.envs.worlds import WORLDS
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.training.config import DataConfig, LabelsConfig, SplitConfig, StreamConfig
-from jepa_actions.training.two_room_data import two_room_dataset
+from jepa_actions.training.world_data import world_dataset
 
 
 @dataclass
@@ -56,9 +57,9 @@ def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[st
     """
     notes: dict[str, Any] = {}
     if config.path.startswith("env:"):
-        _check_environment(config)
-        dataset: VideoDataset = two_room_dataset(config.env)
-        heldout: VideoDataset = two_room_dataset(config.env, heldout=True)
+        world = _environment(config)
+        dataset: VideoDataset = world_dataset(world, config.env)
+        heldout: VideoDataset = world_dataset(world, config.env, heldout=True)
         data = OpenData(dataset, whole_episodes(dataset), heldout, whole_episodes(heldout), None, notes)
     elif config.stream is not None:
         data = _open_stream(config, config.stream, image_size, cameras)
@@ -75,12 +76,15 @@ def open_data(config: DataConfig, image_size: tuple[int, int], cameras: tuple[st
     return data
 
 
-def _check_environment(config: DataConfig) -> None:
-    if config.path != "env:two_room":
-        raise DataError(f"data.path: environment {config.path!r} is not known; there is env:two_room")
-    for name in ("also", "fps", "skip_bad", "stream"):
-        if getattr(config, name):
-            raise ConfigError(f"data.{name} is for recordings, found {getattr(config, name)!r} with {config.path}")
+def _environment(config: DataConfig) -> str:
+    name = config.path.removeprefix("env:")
+    if name not in WORLDS:
+        known = ", ".join(f"env:{world}" for world in WORLDS)
+        raise DataError(f"data.path: environment {config.path!r} is not known; there is {known}")
+    for key in ("also", "fps", "skip_bad", "stream"):
+        if getattr(config, key):
+            raise ConfigError(f"data.{key} is for recordings, found {getattr(config, key)!r} with {config.path}")
+    return name
 
 
 def _open_stream(

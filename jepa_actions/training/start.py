@@ -1,5 +1,6 @@
 """The model a run starts from: new weights, those of a saved model, or V-JEPA 2's published ones."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from jepa_actions.data import ActionCodec
@@ -7,9 +8,12 @@ from jepa_actions.errors import CheckpointError, ConfigError
 from jepa_actions.models import Architecture, FrameBackbone, WorldModel, WorldModelConfig, load_vjepa2
 
 PUBLISHED = "vjepa2:"
+LEARNED = ("dynamics", "inverse", "distance")  # what `init` gives only where asked
 
 
-def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str | None) -> WorldModel:
+def start_model(
+    config: WorldModelConfig, codec: ActionCodec | None, init: str | None, keep: Sequence[str] = ()
+) -> WorldModel:
     """A model of the recipe, with the weights that `init` names.
 
     Args:
@@ -17,6 +21,7 @@ def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str |
         codec: of its actions; None where there are none.
         init: a model folder or Hub id, which gives encoder, predictor and pooler; `vjepa2:` and a folder, a Hub id or
             a `.pt` of V-JEPA 2, which gives encoder and predictor; None gives nothing.
+        keep: more parts that a model folder gives, as they are; with dynamics or inverse head its codec too.
 
     Raises:
         ConfigError: for an `init` of another architecture, naming each difference, or no V-JEPA 2 weights.
@@ -26,19 +31,34 @@ def start_model(config: WorldModelConfig, codec: ActionCodec | None, init: str |
         if init.startswith(PUBLISHED):
             raise ConfigError(f"init: {init} has weights for model.encoder, but the recipe has model.backbone")
         return _start_frozen(config, codec, init)
-    model = WorldModel(config, codec)
-    if init is None:
-        return model
-    if init.startswith(PUBLISHED):
-        _start_published(model, init.removeprefix(PUBLISHED))
+    if init is None or init.startswith(PUBLISHED):
+        if set(keep) & set(LEARNED):
+            raise ConfigError(f"train.freeze {', '.join(keep)}: found init {init}, expected a model folder with them")
+        model = WorldModel(config, codec)
+        if init is not None:
+            _start_published(model, init.removeprefix(PUBLISHED))
         return model
     source = WorldModel.from_pretrained(init)
+    model = WorldModel(config, source.codec if set(keep) & set(LEARNED) else codec)
     if source.config.backbone is not None:
         raise ConfigError(f"init: model.backbone is {source.config.backbone.name} there, null in the recipe")
     _check_same(source.config, model.config)
     for part in ("encoder", "predictor", "pooler"):
         getattr(model, part).load_state_dict(getattr(source, part).state_dict())
+    for part in LEARNED:
+        if part in keep:
+            _copy_part(part, source, model)
     return model
+
+
+def _copy_part(part: str, source: WorldModel, model: WorldModel) -> None:
+    there, here = getattr(source, part), getattr(model, part)
+    if there is None or here is None or getattr(source.config, part) != getattr(model.config, part):
+        raise ConfigError(
+            f"init: model.{part} is {getattr(source.config, part) if there is not None else None} there, "
+            f"{getattr(model.config, part)} in the recipe, expected the same (train.freeze has {part})"
+        )
+    here.load_state_dict(there.state_dict())
 
 
 def _start_published(model: WorldModel, source: str) -> None:

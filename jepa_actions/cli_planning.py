@@ -1,0 +1,82 @@
+"""`jepa-actions eval planning`: one way to decide against floors and oracle, or several beside each other."""
+
+from dataclasses import replace
+
+from jepa_actions.cli_parser import Parser
+from jepa_actions.errors import ConfigError
+
+
+def planning(argv: list[str]) -> None:
+    """`eval planning --model M --protocol P [--planner SPEC | --compare SPEC ...] [--episodes N] --json OUT`."""
+    from jepa_actions.evaluation.control import COSTS, Control, parse_control
+    from jepa_actions.evaluation.planning import evaluate_planning
+    from jepa_actions.evaluation.suite import table, untrained_like, write_json
+    from jepa_actions.models import WorldModel
+    from jepa_actions.training import use_all_cores
+
+    parser = Parser(prog="jepa-actions eval planning")
+    parser.add_argument("--model", required=True, help="a model folder or a Hub id")
+    parser.add_argument("--protocol", default="two_room/offset25", help="a protocol's name or file")
+    parser.add_argument("--episodes", type=int, help="tasks per seed; default: the protocol's")
+    parser.add_argument("--seeds", type=int, default=1, help="task seeds")
+    parser.add_argument(
+        "--planner",
+        default="cem",
+        help="PLANNER[:key=value,...]: random, cem, icem, mppi, mppi_classical, gradient, hybrid, cmaes or inverse, "
+        "with settings such as evaluations=256, proposals=8, cost=l2",
+    )
+    parser.add_argument("--compare", nargs="+", metavar="SPEC", help="several planners on the same tasks")
+    parser.add_argument("--cost", choices=COSTS, default="auto", help="default: temporal where it is learned, else l2")
+    parser.add_argument("--horizon", type=int, default=5, help="model steps imagined by a plan")
+    parser.add_argument("--execute", type=int, default=1, help="model steps executed before the next plan")
+    parser.add_argument("--samples", type=int, help="candidates per iteration, where the planner has them")
+    parser.add_argument("--elites", type=int)
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--no-oracle", action="store_true", help="leave out the plan in the true simulator")
+    parser.add_argument("--show", help="a folder for a GIF of real frames of the first tasks, and the energy landscape")
+    parser.add_argument("--json", help="where to write the report")
+    options = parser.parse_args(argv)
+    if options.compare and options.show:
+        raise ConfigError("command line: --show is for one planner, found --compare")
+    use_all_cores()
+    model = WorldModel.from_pretrained(options.model)
+    settings = {key: getattr(options, key) for key in ("samples", "elites", "iterations")}
+    base = Control(cost=options.cost, horizon=options.horizon, execute=options.execute)
+    given = {key: value for key, value in settings.items() if value is not None}
+
+    def control(words: str) -> Control:
+        found = parse_control(words, base)
+        return replace(found, settings=given | found.settings) if given else found
+
+    if options.compare:
+        from jepa_actions.evaluation.compare import compare_planning, comparison_table, plot_comparison
+
+        report = compare_planning(
+            model,
+            options.protocol,
+            {words: control(words) for words in options.compare},
+            episodes=options.episodes,
+            seeds=options.seeds,
+            history=model.history,
+        )
+        print(comparison_table(report))
+        if options.json:
+            plot_comparison(report, f"{options.json.removesuffix('.json')}.png")
+    else:
+        report = evaluate_planning(
+            model,
+            options.protocol,
+            control=control(options.planner),
+            episodes=options.episodes,
+            seeds=options.seeds,
+            history=model.history,
+            untrained=untrained_like(model),
+            oracle=not options.no_oracle,
+        )
+        print(table({"planning": report}))
+    if options.json:
+        write_json(report, options.json)
+    if options.show:
+        from jepa_actions.evaluation.show import show_planning
+
+        show_planning(model, options.protocol, control(options.planner), options.show)

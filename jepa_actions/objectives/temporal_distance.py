@@ -1,0 +1,84 @@
+r"""Temporal distance from video alone: the largest distance under which no observed step is longer than one.
+
+    max  E_{z, g of one scene} phi(d(z, g))     subject to     E relu(d(z_t, z_{t+1}) - 1)^2  <=  tolerance^2
+
+With a quasimetric d the constraint bounds every pair by its shortest chain of observed steps, whichever episodes these
+come from, and the maximum is that bound: the optimal time, not the behaviour's (Quasimetric RL, arXiv 2304.01203,
+equations 9 to 12). phi saturates at `horizon` steps, so that pairs no chain connects do not grow for ever. The
+constraint has a Lagrange multiplier, which follows it by gradient ascent.
+
+The pairs must come from one scene (`data.scene_clips`), seen in several episodes: across scenes a distance only learns
+to tell them apart.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepa_actions.errors import ConfigError
+from jepa_actions.models import TemporalDistance, WorldModel
+from jepa_actions.objectives.scenes import scene_pairs
+from jepa_actions.objectives.views import Views, masked_mean
+
+SOFTNESS = 10.0  # phi's bend at the horizon is that many steps wide
+MULTIPLIER_SPEED = 10.0  # the multiplier's own learning rate, as a multiple of the recipe's
+REACH_QUANTILE, REACH_MOMENTUM = 0.99, 0.99
+
+
+@dataclass(frozen=True)
+class TemporalDistanceConfig:
+    """Weight, schedule and form of the temporal distance."""
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    horizon: float = 25.0  # model steps at which longer stops paying
+    tolerance: float = 0.1  # root mean square of what observed steps may be too long, in steps
+    pairs: int = 4096  # drawn per step of training
+    detach: bool = True  # True trains the distance alone and leaves the encoder
+
+    def __post_init__(self) -> None:
+        if self.horizon <= 0 or self.tolerance <= 0 or self.pairs < 1:
+            raise ConfigError(
+                f"objectives.distance: found horizon {self.horizon}, tolerance {self.tolerance}, pairs {self.pairs}, "
+                "expected numbers above 0"
+            )
+
+
+class TemporalDistanceObjective:
+    """Quasimetric RL's objective on the latents of scenes; needs no action."""
+
+    def __init__(self, config: TemporalDistanceConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss; logs the mean distance of pairs and of observed steps, the violation and the multiplier."""
+        config, distance = self.config, model.distance
+        if distance is None:
+            raise ConfigError("objectives.distance needs model.distance, found null")
+        z = views.z.detach() if config.detach else views.z
+        x = distance.embed(z)
+        steps = distance.between(x[:, :-1], x[:, 1:])
+        real = views.batch.frame_mask
+        known = torch.ones_like(steps) if real is None else real[:, 1:].to(steps)
+        violation = masked_mean(F.relu(steps - 1.0).square(), known)
+        first, second = scene_pairs(views.batch, config.pairs, generator)
+        rows = x.flatten(0, 1)
+        far = distance.between(rows[first.to(x.device)], rows[second.to(x.device)])
+        spread = SOFTNESS * F.softplus((config.horizon - far) / SOFTNESS).mean()
+        excess = violation - config.tolerance**2
+        weight = F.softplus(MULTIPLIER_SPEED * distance.multiplier + 0.5)
+        loss = spread + weight.detach() * excess - weight * excess.detach()
+        _follow_reach(distance, steps.detach()[known > 0])
+        logs = {"pairs": far.mean(), "steps": masked_mean(steps, known), "violation": violation, "multiplier": weight}
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+
+@torch.no_grad()
+def _follow_reach(distance: TemporalDistance, steps: Float[Tensor, "s"]) -> None:
+    if distance.training and len(steps):
+        now = torch.quantile(steps[: 2**16].float(), REACH_QUANTILE)
+        distance.reach.lerp_(now.to(distance.reach), 1.0 - REACH_MOMENTUM)
