@@ -13,6 +13,8 @@ from jepa_actions.planning.search import RefitConfig, Scored, Search, colouring
 class ICEMConfig(RefitConfig):
     """Budget and schedule of iCEM; `samples` are those of the first iteration."""
 
+    samples: int = 160
+    iterations: int = 10
     # Power of the noise falls with frequency f as f^-colour: 0 is white; 2 and more move steadily in one direction.
     colour: float = 1.0
     # Share of the elites that is kept for the next iteration, where they cost no evaluation again, and, shifted, for

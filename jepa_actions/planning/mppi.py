@@ -16,7 +16,7 @@ class MPPIConfig(RefitConfig):
     """Budget and schedule of MPPI, by default with TD-MPC2's weights: elites alone, and a spread that adapts."""
 
     momentum: float = 0.0
-    temperature: float = 0.3  # weights are exp(-(cost - lowest) / temperature)
+    temperature: float = 1.0  # weights are exp(-(cost - lowest) / temperature)
     # What temperature counts: "spread", the standard deviation of the weighted candidates' cost, so that the same
     # setting fits a cost of any scale; "cost", the cost itself, as published.
     units: str = "spread"
