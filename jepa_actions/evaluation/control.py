@@ -16,16 +16,18 @@ from jepa_actions.evaluation.tasks import Tasks
 from jepa_actions.planning import (
     MPC,
     Cost,
+    InversePolicy,
     InverseProposals,
     LatentCost,
     Planner,
+    SubgoalPolicy,
     TemporalCost,
     decision_seed,
     make_planner,
 )
 
 COSTS = ("auto", "l2", "l1", "cosine", "temporal")
-POLICIES = ("inverse",)
+POLICIES = ("inverse", "subgoal")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Control:
     """One way to decide.
 
     Arguments:
-        planner: a planner's name (`planning.make_planner`), or `inverse`, the goal-conditioned inverse head by itself.
+        planner: a planner's name (`planning.make_planner`); or `inverse`, the goal-conditioned inverse head by itself;
+            or `subgoal`, the inverse head on an imagined next latent.
         settings: of the planner, where they are not its defaults.
         evaluations: model evaluations per decision that the planner's budget is scaled to; its default when None.
         cost: `auto` is the temporal distance where the model has one, and `l2` elsewhere.
@@ -139,7 +142,7 @@ def latent_agent(
 ) -> LatentAgent | PolicyAgent:
     """The agent of a control for the tasks of one task seed, whose goals are pictures."""
     if control.planner in POLICIES:
-        return PolicyAgent(model, codec, inverse_policy(model), goal_frames, history=history)
+        return PolicyAgent(model, codec, make_policy(control.planner, model), goal_frames, history=history)
     mpc = MPC(
         control.make_planner(),
         model,
@@ -153,11 +156,13 @@ def latent_agent(
     return LatentAgent(model, codec, mpc, goal_frames, history=history, budget=budget)
 
 
-def inverse_policy(model: Any) -> Callable[[Any, Any], Tensor]:
-    """The inverse head as a policy. Raises ConfigError for a model without one towards goals."""
-    from jepa_actions.planning import InversePolicy
-
-    return InversePolicy(_with_goals(model))
+def make_policy(name: str, model: Any) -> Callable[[Any, Any], Tensor]:
+    """A policy by name. Raises ConfigError for a model without what it needs."""
+    if name == "inverse":
+        return InversePolicy(_with_goals(model))
+    if getattr(model, "subgoal", None) is None:
+        raise ConfigError("planner subgoal: this model imagines no sub-goals (model.subgoal)")
+    return SubgoalPolicy(model)
 
 
 def _with_goals(model: Any) -> Any:

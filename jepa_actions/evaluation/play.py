@@ -15,7 +15,7 @@ from jepa_actions.evaluation.protocol import PlanningProtocol
 from jepa_actions.evaluation.tasks import Tasks
 
 WALKED_THROUGH = 1.5  # a step whose shortest way is so many times the straight line went through a wall
-SLACK = 0.1  # of the longest step: what the length of a shortest way may be off for steps of next to nothing
+SLACK = 1e-3  # in the world's unit: what the length of a shortest way may be off for steps of next to nothing
 
 
 @dataclass
@@ -100,4 +100,4 @@ class _Record:
         self.held = self.held | (self._streak >= self.protocol.hold)
         if self.protocol.route_valid:
             way = self.world.shortest_path(last, state, self.tasks.layout)
-            self.valid = self.valid & (way <= WALKED_THROUGH * moved + SLACK * moved.amax())
+            self.valid = self.valid & (way <= WALKED_THROUGH * moved + SLACK)

@@ -12,6 +12,7 @@ from jepa_actions.models.motion import MotionConfig, MotionTrunk
 from jepa_actions.models.pretrained import Pretrained, load_vjepa2, load_vjepa2_encoder
 from jepa_actions.models.pretrained_ac import load_ac_predictor, load_ac_weights
 from jepa_actions.models.rollout_cache import Cache
+from jepa_actions.models.subgoal import SubgoalConfig, SubgoalHead
 from jepa_actions.models.world_model import (
     Context,
     Goal,
@@ -49,6 +50,8 @@ __all__ = [
     "RaggedMask",
     "Rollout",
     "RolloutConfig",
+    "SubgoalConfig",
+    "SubgoalHead",
     "TemporalDistance",
     "VideoEncoder",
     "WorldModel",

@@ -24,8 +24,13 @@ class InverseConfig:
     distribution: Literal["gaussian", "categorical"] = "gaussian"
     bins: int = 21  # categorical only: bins per action dimension between the codec's bounds
     motion: MotionConfig = field(default_factory=MotionConfig)
+    history: int = 1  # mlp: 2 also shows the state one model step before z, which tells its velocity
 
     def __post_init__(self) -> None:
+        if self.history not in (1, 2) or (self.history == 2 and self.kind != "mlp"):
+            raise ConfigError(
+                f"inverse.history: found {self.history} with kind {self.kind}, expected 1, or 2 with kind mlp"
+            )
         if self.kind == "motion" and (self.distribution != "gaussian" or self.max_gap != 1):
             raise ConfigError(
                 "inverse: kind motion needs distribution gaussian and max_gap 1, "
@@ -98,18 +103,23 @@ class InverseHead(nn.Module):
         self.trunk = PairMlp(config, latents * dim, width + len(hot))
 
     def forward(
-        self, z: Float[Tensor, "b n d"], z_later: Float[Tensor, "b n d"], gap: Int[Tensor, "b"]
+        self,
+        z: Float[Tensor, "b n d"],
+        z_later: Float[Tensor, "b n d"],
+        gap: Int[Tensor, "b"],
+        before: Float[Tensor, "b n d"] | None = None,
     ) -> Distribution:
         """Distribution over the model action taken at z.
 
         Args:
             z, z_later: latent states `gap` model steps apart.
             gap: k of every row, 1 to `max_gap`.
+            before: with history 2, the state one model step before z; None, or z itself, where it is not known.
         """
         if self.config.kind == "motion":
             mean = self.rest + self.trunk(z, z_later)
             return Gaussian(torch.cat([mean, self.log_std.expand_as(mean)], dim=-1))
-        out = self.trunk(z, z_later, gap)
+        out = self.trunk(z, z_later, gap, before)
         if not self.classes:
             return self._numbers(out)
         numbers, logits = out.split([out.shape[-1] - len(self.hot_at), len(self.hot_at)], dim=-1)
@@ -129,6 +139,7 @@ class PairMlp(nn.Module):
         super().__init__()
         self.gap = nn.Embedding(config.max_gap, config.width)
         self.fc_in = nn.Linear(3 * state, config.width)
+        self.before_in = nn.Linear(state, config.width, bias=False) if config.history == 2 else None
         self.fc_hidden = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, out_dim)
@@ -136,14 +147,21 @@ class PairMlp(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, z: Float[Tensor, "b n d"], z_later: Float[Tensor, "b n d"], gap: Int[Tensor, "b"]
+        self,
+        z: Float[Tensor, "b n d"],
+        z_later: Float[Tensor, "b n d"],
+        gap: Int[Tensor, "b"],
+        before: Float[Tensor, "b n d"] | None = None,
     ) -> Float[Tensor, "b o"]:
         change = (z_later - z).flatten(1)
         # What moves is at first a thousandth of what stands still; without its direction at full size the head learns
         # nothing for thousands of steps, and the encoder keeps the scene and forgets the agent.
         direction = F.layer_norm(change, change.shape[-1:], eps=1e-8)
         pair = torch.cat([z.flatten(1), change, direction], dim=-1)
-        x = F.gelu(self.fc_in(pair) + self.gap(gap - 1))
+        x = self.fc_in(pair) + self.gap(gap - 1)
+        if self.before_in is not None and before is not None:
+            x = x + self.before_in((z - before).flatten(1))
+        x = F.gelu(x)
         x = self.norm(x + F.gelu(self.fc_hidden(x)))
         out: Tensor = self.out(x)
         return out

@@ -45,7 +45,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "codec.classes": [],
         "codec.normalise": [],
     },
-    4: {"model.distance": None, "model.goal_inverse": None},
+    4: {"model.distance": None, "model.goal_inverse": None, "model.subgoal": None, "model.inverse.history": 1},
 }
 LIBRARY = "jepa_actions"
 _FIELDS = {"library", "format_version", "model", "codec", "extra"}

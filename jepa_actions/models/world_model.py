@@ -18,6 +18,7 @@ from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.rollout_cache import Cache
+from jepa_actions.models.subgoal import SubgoalConfig, SubgoalHead
 from jepa_actions.nn import AttentionBackend, AttentivePooler, Distribution, PatchReadout, set_attention_backend
 
 
@@ -71,6 +72,7 @@ class WorldModelConfig:
     distance: DistanceConfig | None = None  # temporal distance to a goal, a cost that sees walls
     # The inverse head towards goals that are far, max_gap model steps at most: acts by itself and proposes to planners.
     goal_inverse: InverseConfig | None = None
+    subgoal: SubgoalConfig | None = None  # the next latent on the way to a goal, for the inverse head to read
     backbone: BackboneConfig | None = None  # frozen, in the place of `encoder`; `predictor` is then not made
     attention: AttentionBackend = "auto"  # how attention is computed; the numbers are the same
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -104,6 +106,7 @@ class Context:
 
     z: Float[Tensor, "p n d"]
     cache: Cache
+    before: Float[Tensor, "p n d"] | None = None  # one model step before z, where it was seen
     proprio: Float[Tensor, "p r"] | None = None  # at the present frame, raw units; where the dynamics reads it
 
 
@@ -188,6 +191,9 @@ class WorldModel(nn.Module):
         config, codec = self.config, self.codec
         self.distance: TemporalDistance | None = None
         self.goal_inverse: InverseHead | None = None
+        self.subgoal: SubgoalHead | None = None
+        if config.subgoal is not None:
+            self.subgoal = SubgoalHead(config.subgoal, self.latents, self.dim)
         if config.distance is not None:
             self.distance = TemporalDistance(config.distance, self.latents, self.dim)
         if config.goal_inverse is not None:
@@ -285,9 +291,10 @@ class WorldModel(nn.Module):
                 f"past_actions: {z.shape[1]} frames have {z.shape[1] - 1} actions between them: expected {expected}, "
                 f"found {tuple(past_actions.shape)}"
             )
+        before = z[:, -2] if z.shape[1] > 1 else None
         if not self.config.dynamics.proprio:
             with self._precision(z.device):
-                return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions))
+                return Context(z[:, -1], self._dynamics().start(z[:, :-1], past_actions), before)
         wanted = (*z.shape[:2], self.config.dynamics.proprio)
         if proprio is None or tuple(proprio.shape) != wanted:
             found = "none" if proprio is None else tuple(proprio.shape)
@@ -295,7 +302,7 @@ class WorldModel(nn.Module):
         proprio = proprio.to(z)
         with self._precision(z.device):
             cache = self._dynamics().start(z[:, :-1], past_actions, proprio[:, :-1])
-        return Context(z[:, -1], cache, proprio[:, -1])
+        return Context(z[:, -1], cache, before, proprio[:, -1])
 
     def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
         """The latent goal of one image per problem."""
@@ -356,17 +363,31 @@ class WorldModel(nn.Module):
         return out
 
     def goal_actions(
-        self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: Int[Tensor, "p"] | None = None
+        self,
+        z: Float[Tensor, "p n d"],
+        z_goal: Float[Tensor, "p n d"],
+        k: Int[Tensor, "p"] | None = None,
+        before: Float[Tensor, "p n d"] | None = None,
     ) -> Distribution:
         """The goal-conditioned inverse head's belief about the model action at z on a way of k steps to z_goal.
 
-        `k` is the temporal distance, rounded up, when None. Raises ShapeError for a model without what it needs.
+        `k` is the temporal distance, rounded up, when None; `before` the state one model step before z.
+
+        Raises:
+            ShapeError: for a model without what it needs.
         """
         if self.goal_inverse is None:
             raise ShapeError("this model has no goal-conditioned inverse head: train it with model.goal_inverse")
         if k is None:
             k = self.temporal_distance(z, z_goal).ceil().long()
-        out: Distribution = self.goal_inverse(z, z_goal, k.clamp(1, self.goal_inverse.config.max_gap))
+        out: Distribution = self.goal_inverse(z, z_goal, k.clamp(1, self.goal_inverse.config.max_gap), before)
+        return out
+
+    def next_on_the_way(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"]) -> Float[Tensor, "p n d"]:
+        """The latent one model step ahead on a way to z_goal. Raises ShapeError for a model without this head."""
+        if self.subgoal is None:
+            raise ShapeError("this model imagines no sub-goals: train it with model.subgoal and objectives.subgoal")
+        out: Tensor = self.subgoal(z, z_goal)
         return out
 
     @property

@@ -18,6 +18,7 @@ from jepa_actions.objectives.forward import Forward, ForwardConfig
 from jepa_actions.objectives.goal_inverse import GoalInverseLossConfig, GoalInverseObjective
 from jepa_actions.objectives.inverse import Inverse, InverseLossConfig
 from jepa_actions.objectives.masked import Masked, MaskedConfig
+from jepa_actions.objectives.subgoal import SubgoalLossConfig, SubgoalObjective
 from jepa_actions.objectives.temporal_distance import TemporalDistanceConfig, TemporalDistanceObjective
 from jepa_actions.objectives.views import TargetEncoder, Views
 
@@ -42,6 +43,8 @@ __all__ = [
     "Objective",
     "SigReg",
     "SigRegConfig",
+    "SubgoalLossConfig",
+    "SubgoalObjective",
     "TargetEncoder",
     "TemporalDistanceConfig",
     "TemporalDistanceObjective",

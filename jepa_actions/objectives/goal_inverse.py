@@ -4,9 +4,8 @@ r"""Inverse dynamics towards a goal: which action was taken where the way leads 
 
 Two kinds of pairs. *Hindsight*: the goal is a later frame of the same clip, k the steps between them, w = 1; this is
 goal-conditioned cloning, told how quick the behaviour was. *Stitched*: the goal is any frame of the scene, k = d(z_t,
-z_goal) by the temporal distance, and w = exp(beta (d(z_t, z_goal) - d(z_{t+1}, z_goal) - 1)), so that of all behaviour
-what came nearer to the goal is copied (advantage-weighted regression, arXiv 1910.00177; with a value of states alone,
-HIQL, arXiv 2307.11949, section 4). The distance is from video, so actions are needed on the labelled steps only.
+z_goal) by the temporal distance, and w is large where the step came nearer to the goal (`weighted_steps`), so that of
+all behaviour what leads there is copied. The distance is from video, so actions are needed on the labelled steps only.
 """
 
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.objectives.scenes import scene_pairs
+from jepa_actions.objectives.advantage import weighted_steps
 from jepa_actions.objectives.views import Views, masked_mean
+
+UNKNOWN_BEFORE = 0.1  # share of pairs whose head is not told the state before
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,24 @@ class GoalInverseObjective:
     def _stitched(
         self, model: WorldModel, views: Views, z: Tensor, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        head, distance = model.goal_inverse, model.distance
-        if head is None or distance is None:
-            raise ConfigError("objectives.goal_inverse with stitched pairs needs model.goal_inverse and model.distance")
-        first, goal = scene_pairs(views.batch, count, generator)
-        steps = z.shape[1]
-        moves = first % steps < steps - 1
-        first, goal = first[moves].to(z.device), goal[moves].to(z.device)
-        rows = z.flatten(0, 1)
-        with torch.no_grad():
-            x = distance.embed(rows)
-            far = distance.between(x[first], x[goal])
-            gain = far - distance.between(x[first + 1], x[goal])
-            weight = torch.exp(self.config.beta * (gain / distance.reach - 1.0)).clamp(max=self.config.largest)
+        head = model.goal_inverse
+        if head is None:
+            raise ConfigError("objectives.goal_inverse needs model.goal_inverse, found null")
+        first, goal, far, weight = weighted_steps(
+            model, views, z, count, generator, beta=self.config.beta, largest=self.config.largest
+        )
+        rows, steps = z.flatten(0, 1), z.shape[1]
         step = first - first // steps  # of t-1 steps a clip
         gap = far.ceil().clamp(1, head.config.max_gap).long()
-        q = head(rows[first], rows[goal], gap)
+        before = torch.where((first % steps > 0) & self._shown(len(first), generator, first), first - 1, first)
+        q = head(rows[first], rows[goal], gap, rows[before])
         actions = _actions(views).flatten(0, 1)
         known = views.step_mask().flatten()[step] * weight
         return masked_mean(q.loss(actions[step]), known), weight.mean()
+
+    def _shown(self, count: int, generator: torch.Generator, like: Tensor) -> Tensor:
+        """Where the state before is shown: not always, as an agent that begins has seen one frame."""
+        return (torch.rand(count, generator=generator) >= UNKNOWN_BEFORE).to(like.device)
 
     def _hindsight(self, model: WorldModel, views: Views, z: Tensor, count: int, generator: torch.Generator) -> Tensor:
         head = model.goal_inverse
@@ -101,7 +101,8 @@ class GoalInverseObjective:
         known = views.step_mask()[clip, first]
         if real is not None:
             known = known * real[clip, first + gap].to(known)
-        q = head(z[clip, first], z[clip, first + gap], gap)
+        before = torch.where((first > 0) & self._shown(count, generator, first), first - 1, first)
+        q = head(z[clip, first], z[clip, first + gap], gap, z[clip, before])
         return masked_mean(q.loss(_actions(views)[clip, first]), known)
 
 

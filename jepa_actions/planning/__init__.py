@@ -2,10 +2,11 @@
 
 from jepa_actions.planning.cem import CEM, CEMConfig
 from jepa_actions.planning.cmaes import CMAES, CMAESConfig
-from jepa_actions.planning.cost import LatentCost
+from jepa_actions.planning.cost import ActionCost, InOrder, InverseAgreement, LatentCost, TemporalCost, WeightedSum
 from jepa_actions.planning.gradient import Gradient, GradientConfig
 from jepa_actions.planning.hybrid import Hybrid, HybridConfig
 from jepa_actions.planning.icem import ICEM, ICEMConfig
+from jepa_actions.planning.inverse_policy import InversePolicy, InverseProposals, SubgoalPolicy
 from jepa_actions.planning.make import (
     PLANNERS,
     Planner,
@@ -31,6 +32,7 @@ __all__ = [
     "PLANNERS",
     "PRESETS",
     "VJEPA2_AC",
+    "ActionCost",
     "Bounded",
     "Bounds",
     "CEMConfig",
@@ -42,6 +44,10 @@ __all__ = [
     "Hybrid",
     "HybridConfig",
     "ICEMConfig",
+    "InOrder",
+    "InverseAgreement",
+    "InversePolicy",
+    "InverseProposals",
     "LatentCost",
     "Latents",
     "MPPIConfig",
@@ -54,7 +60,10 @@ __all__ = [
     "Proposals",
     "RandomShooting",
     "RandomShootingConfig",
+    "SubgoalPolicy",
     "Target",
+    "TemporalCost",
+    "WeightedSum",
     "build_planner",
     "decision_seed",
     "imagine",

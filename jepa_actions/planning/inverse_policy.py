@@ -13,7 +13,9 @@ from jepa_actions.planning.problem import PlanningModel
 class GoalInverseModel(PlanningModel, Protocol):
     """A planning model whose inverse head knows the way to goals that are far; its contexts and goals have `z`."""
 
-    def goal_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], /) -> Any: ...
+    def goal_actions(
+        self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], *, before: Float[Tensor, "p n d"] | None = None
+    ) -> Any: ...
 
 
 class InversePolicy:
@@ -29,7 +31,36 @@ class InversePolicy:
     @torch.no_grad()
     def __call__(self, context: Any, goal: Any) -> Float[Tensor, "p a"]:
         """The next model action of every problem."""
-        mean: Tensor = self.model.goal_actions(context.z, goal.z).mean
+        mean: Tensor = self.model.goal_actions(context.z, goal.z, before=context.before).mean
+        return self.model.action_bounds.project(mean)
+
+
+class SubgoalModel(PlanningModel, Protocol):
+    """A planning model that imagines the next latent on the way, and infers the action that leads to it."""
+
+    def next_on_the_way(
+        self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], /
+    ) -> Float[Tensor, "p n d"]: ...
+
+    def infer_actions(self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], k: int, /) -> Any: ...
+
+
+class SubgoalPolicy:
+    """Imagines the latent that comes next on the way to the goal, and takes the action that the inverse head reads off
+    the pair (UniPi's order of things, arXiv 2302.00111, in latents).
+
+    Arguments:
+        model: with `next_on_the_way` and `infer_actions`.
+    """
+
+    def __init__(self, model: SubgoalModel) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def __call__(self, context: Any, goal: Any) -> Float[Tensor, "p a"]:
+        """The next model action of every problem."""
+        ahead = self.model.next_on_the_way(context.z, goal.z)
+        mean: Tensor = self.model.infer_actions(context.z, ahead, 1).mean
         return self.model.action_bounds.project(mean)
 
 
@@ -63,14 +94,16 @@ class InverseProposals:
         generator = torch.Generator().manual_seed(self.seed)
         z = context.z[:, None].expand(-1, self.count, *context.z.shape[1:])
         z_goal = goal.z[:, None].expand_as(z).flatten(0, 1)
+        before = None if context.before is None else context.before[:, None].expand_as(z)
         actions: list[Tensor] = []
         for step in range(horizon):
-            believed = self.model.goal_actions(z.flatten(0, 1), z_goal)
+            known = None if before is None else before.flatten(0, 1)
+            believed = self.model.goal_actions(z.flatten(0, 1), z_goal, before=known)
             mean = believed.mean.unflatten(0, z.shape[:2])
             noise = torch.randn(self.count, mean.shape[-1], generator=generator)
             noise[0] = 0.0
             spread = believed.std.unflatten(0, z.shape[:2]) * self.noise
             actions.append(project(mean + spread * noise.to(mean)))
             if step + 1 < horizon:
-                z = self.model.rollout(context, torch.stack(actions, dim=2)).z[:, :, -1]
+                before, z = z, self.model.rollout(context, torch.stack(actions, dim=2)).z[:, :, -1]
         return torch.stack(actions, dim=2)

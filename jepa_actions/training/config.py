@@ -12,6 +12,7 @@ from jepa_actions.objectives import (
     InverseLossConfig,
     MaskedConfig,
     SigRegConfig,
+    SubgoalLossConfig,
     TemporalDistanceConfig,
     TemporalSimilarityConfig,
     VicRegConfig,
@@ -141,6 +142,7 @@ class ObjectivesConfig:
     temporal_similarity: TemporalSimilarityConfig | None = None
     distance: TemporalDistanceConfig | None = None
     goal_inverse: GoalInverseLossConfig | None = None
+    subgoal: SubgoalLossConfig | None = None
 
 
 @dataclass(frozen=True)

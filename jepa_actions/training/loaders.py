@@ -74,6 +74,12 @@ def scenes_of(options: DataConfig, dataset: VideoDataset) -> Int64[np.ndarray, "
     return found
 
 
+def _every(options: DataConfig, index: ClipIndex) -> int:
+    """By what all frame numbers of the clips can be divided: where clips begin whole blocks apart, the block."""
+    aligned = options.stride % options.block == 0 and all(part.start % options.block == 0 for part in index.segments)
+    return options.block if aligned else 1
+
+
 def _pooled(config: TrainConfig) -> bool:
     """Whether z itself is cached: encoder and pooler are frozen."""
     return config.data.cache == "latents" and "pooler" in config.train.freeze
@@ -101,5 +107,5 @@ def latents_of(config: TrainConfig, dataset: VideoDataset, index: ClipIndex, mod
         )
     episodes = index.episodes().tolist()
     if options.latents is None:
-        return LatentCache(dataset, encoder_of(model, pooled=_pooled(config)), episodes)
+        return LatentCache(dataset, encoder_of(model, pooled=_pooled(config)), episodes, every=_every(options, index))
     return encode_latents(model, dataset, options.latents, episodes=episodes, pooled=_pooled(config))

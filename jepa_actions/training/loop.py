@@ -26,6 +26,7 @@ from jepa_actions.objectives import (
     Masked,
     Objective,
     SigReg,
+    SubgoalObjective,
     TargetEncoder,
     TemporalDistanceObjective,
     TemporalSimilarity,
@@ -50,6 +51,7 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "temporal_similarity": TemporalSimilarity,
     "distance": TemporalDistanceObjective,
     "goal_inverse": GoalInverseObjective,
+    "subgoal": SubgoalObjective,
 }
 NEEDS_ACTIONS = ("forward", "inverse", "goal_inverse")
 
@@ -302,7 +304,11 @@ def make_optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimi
     learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     for name, parameter in learned:
         matrix = parameter.dim() >= 2 and not any(word in name for word in ("mask_tokens", "queries", "slots", "gap"))
-        scale = optim.head_lr if name.startswith(("dynamics.", "inverse.", "distance.", "goal_inverse.")) else 1.0
+        scale = (
+            optim.head_lr
+            if name.startswith(("dynamics.", "inverse.", "distance.", "goal_inverse.", "subgoal."))
+            else 1.0
+        )
         groups.setdefault((optim.weight_decay if matrix else 0.0, scale), []).append(parameter)
     listed = [{"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()]
     return torch.optim.AdamW(listed, lr=optim.lr, betas=optim.betas, fused=True)

@@ -56,6 +56,8 @@ class WorldDataset(Viewable):
     def scenes(self) -> Int64[np.ndarray, "e"]:
         """A number per episode; episodes with the same one show the same layout."""
         layouts = self.behaviour.layouts.numpy()
+        if not layouts.shape[1]:
+            return np.zeros(len(layouts), dtype=np.int64)
         return np.unique(layouts, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     def same_layout(self, one: int, other: int) -> bool:

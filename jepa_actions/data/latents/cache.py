@@ -41,16 +41,16 @@ class Latents(Protocol):
 Chunk = tuple[int, int, dict[str, Tensor]]  # episode, its first frame, and frames or tokens per camera
 
 
-def frame_chunks(dataset: VideoDataset, episodes: Iterable[int], frames: int) -> Iterator[Chunk]:
-    """Whole episodes in pieces of so many frames, in order.
+def frame_chunks(dataset: VideoDataset, episodes: Iterable[int], frames: int, every: int = 1) -> Iterator[Chunk]:
+    """Whole episodes, or every so manieth frame of them, in pieces of so many frames, in order.
 
     An episode is always cut in the same way, so that its tokens do not depend on what was encoded before: an encoding
     or a run that goes on later gets the same bits.
     """
     lengths = dataset.lengths()
     for episode in episodes:
-        for start in range(0, int(lengths[episode]), frames):
-            rows = np.arange(start, min(start + frames, int(lengths[episode])))[None]
+        for start in range(0, int(lengths[episode]), frames * every):
+            rows = np.arange(start, min(start + frames * every, int(lengths[episode])), every)[None]
             yield episode, start, dataset.read_clips(np.array([episode]), rows)
 
 
@@ -85,15 +85,22 @@ class LatentCache:
         encode: uint8 frames per camera to tokens per camera, without gradient, each frame alone.
         episodes: those that may be asked for.
         limit: bytes that they may take in memory; by default four fifths of what the machine has.
+        every: only frames whose number it divides may be asked for, and only these are encoded.
     """
 
     def __init__(
-        self, dataset: VideoDataset, encode: Encode, episodes: Iterable[int], *, limit: int | None = None
+        self,
+        dataset: VideoDataset,
+        encode: Encode,
+        episodes: Iterable[int],
+        *,
+        limit: int | None = None,
+        every: int = 1,
     ) -> None:
-        self.dataset, self.encode = dataset, encode
+        self.dataset, self.encode, self.every = dataset, encode, every
         self.limit = limit if limit is not None else int(SHARE * _memory())
         self._lengths = dataset.lengths()
-        self._total = int(self._lengths[np.fromiter(episodes, dtype=np.int64)].sum())
+        self._total = int((-(-self._lengths[np.fromiter(episodes, dtype=np.int64)] // every)).sum())
         self._kept: dict[int, dict[str, Float[Tensor, "t p d"]]] = {}
         self._lock = Lock()
 
@@ -103,22 +110,24 @@ class LatentCache:
         """Tokens of the named frames, per camera.
 
         Raises:
-            DataError: if the tokens of all episodes would not fit in memory.
+            DataError: if the tokens of all episodes would not fit in memory, or for a frame that is not encoded.
         """
         check_clips(self._lengths, episodes, frames, self.dataset.name)
+        if (frames % self.every).any():
+            raise DataError(f"{self.dataset.name}: expected frames that {self.every} divides, found {frames.tolist()}")
         clips = [
-            {camera: tokens[torch.from_numpy(row)] for camera, tokens in self.latents_of(int(episode)).items()}
-            for episode, row in zip(episodes, frames, strict=True)
+            {camera: tokens[row] for camera, tokens in self.latents_of(int(episode)).items()}
+            for episode, row in zip(episodes, torch.from_numpy(frames // self.every), strict=True)
         ]
         return {camera: torch.stack([clip[camera] for clip in clips]) for camera in clips[0]}
 
     def latents_of(self, episode: int) -> dict[str, Float[Tensor, "t p d"]]:
-        """Tokens of a whole episode, per camera. Raises DataError as `read` does."""
+        """Tokens of an episode's frames that may be asked for, per camera. Raises DataError as `read` does."""
         check_clips(self._lengths, np.array([episode]), np.zeros((1, 0), dtype=np.int64), self.dataset.name)
         with self._lock:
             if episode not in self._kept:
                 parts: list[dict[str, Tensor]] = []
-                for _, _, part in encoded(frame_chunks(self.dataset, [episode], CHUNK), self.encode):
+                for _, _, part in encoded(frame_chunks(self.dataset, [episode], CHUNK, self.every), self.encode):
                     self._check(part)
                     parts.append(part)
                 self._kept[episode] = {camera: torch.cat([part[camera] for part in parts]) for camera in parts[0]}

@@ -1,0 +1,47 @@
+r"""Sub-goals from video alone: what comes next where the way leads to z_goal?
+
+    L = w | f(z_t, z_goal) - z_{t+1} |^2
+
+over observed steps and goals from anywhere in the scene, with the weights of `weighted_steps`: of all that was seen,
+what came nearer to the goal is imitated. No action is needed; the inverse head reads it off (z_t, f(z_t, z_goal)).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jepa_actions.errors import ConfigError
+from jepa_actions.models import WorldModel
+from jepa_actions.objectives.advantage import weighted_steps
+from jepa_actions.objectives.views import Views, masked_mean
+
+
+@dataclass(frozen=True)
+class SubgoalLossConfig:
+    """Weight, schedule and pairs of the sub-goal term."""
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    pairs: int = 2048  # drawn per step of training
+    beta: float = 3.0  # how much more what came nearer counts
+    largest: float = 5.0  # a weight is at most that
+
+
+class SubgoalObjective:
+    """Advantage-weighted prediction of the next latent, on detached latents."""
+
+    def __init__(self, config: SubgoalLossConfig) -> None:
+        self.config = config
+
+    def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss; logs it and the mean weight."""
+        if model.subgoal is None:
+            raise ConfigError("objectives.subgoal needs model.subgoal, found null")
+        config, z = self.config, views.z.detach()
+        steps = weighted_steps(model, views, z, config.pairs, generator, beta=config.beta, largest=config.largest)
+        rows = z.flatten(0, 1)
+        error = (model.subgoal(rows[steps.first], rows[steps.goal]) - rows[steps.first + 1]).square().mean((-2, -1))
+        loss = masked_mean(error, steps.weight)
+        return loss, {"loss": loss.detach(), "weight": steps.weight.mean()}
