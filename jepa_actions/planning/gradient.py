@@ -59,7 +59,7 @@ class Gradient:
     """Adam on the actions themselves, batched over problems and restarts, which never mix.
 
     The plan is the best that was imagined on any way. The model's rollout and the cost must be differentiable by the
-    actions; gradients of the model's weights are not computed.
+    actions; gradients of the model's weights are not computed. Actions that are classes do not move: use sampling.
     """
 
     def __init__(self, config: GradientConfig | None = None) -> None:
@@ -73,9 +73,10 @@ class Gradient:
         optimizer = torch.optim.Adam([actions], lr=config.lr)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.decay ** (1 / config.steps))
         for step in search.iterations(config.steps):
-            cost, actions.grad = imagine_with_gradient(problem, actions, chunk=config.chunk, iteration=step)
+            cost, gradient = imagine_with_gradient(problem, actions, chunk=config.chunk, iteration=step)
             search.note(Scored.of(actions.clone(), cost))
             before, rate = actions.clone(), optimizer.param_groups[0]["lr"]
+            actions.grad = _inside(actions, gradient, rate, search)
             optimizer.step()
             schedule.step()
             moved = before + (actions - before) * scale
@@ -95,3 +96,15 @@ class Gradient:
             given = proposals[:, : config.restarts - 1].to(starts)
             starts[:, 1 : 1 + given.shape[1]] = given
         return search.project(starts).contiguous()
+
+
+def _inside(actions: Tensor, gradient: Tensor, length: float, search: Search) -> Float[Tensor, "p r h a"]:
+    """The part of the gradient that the bounds let a step of `length` follow.
+
+    Adam scales every number by itself, so that with the plain gradient it comes to rest elsewhere on a round bound than
+    where the cost is least: this part is zero there (the gradient mapping of projected descent).
+    """
+    steepest = gradient.abs().amax(dim=(2, 3), keepdim=True)
+    rate = length / steepest.clamp_min(torch.finfo(gradient.dtype).tiny / length)
+    inner: Tensor = (actions - search.project(actions - rate * gradient)) / rate
+    return inner
