@@ -77,6 +77,11 @@ def evaluate(argv: list[str]) -> None:
 
         planning(argv[1:])
         return
+    if argv[:1] == ["distance"]:
+        from jepa_actions.cli_planning import distance
+
+        distance(argv[1:])
+        return
     from jepa_actions.evaluation.suite import EVALUATIONS, data_of, evaluate_all, table, write_json
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
