@@ -80,3 +80,27 @@ def planning(argv: list[str]) -> None:
         from jepa_actions.evaluation.show import show_planning
 
         show_planning(model, options.protocol, control(options.planner), options.show)
+
+
+def distance(argv: list[str]) -> None:
+    """`eval distance --model M [--env NAME]`: the learned temporal distance against the true shortest way."""
+    from jepa_actions.envs.worlds import WORLDS
+    from jepa_actions.evaluation.distance import evaluate_distance
+    from jepa_actions.evaluation.suite import table, write_json
+    from jepa_actions.models import WorldModel
+    from jepa_actions.training import use_all_cores
+
+    parser = Parser(prog="jepa-actions eval distance")
+    parser.add_argument("--model", required=True, help="a model folder or a Hub id, with a temporal distance")
+    parser.add_argument("--env", choices=WORLDS, default="two_room")
+    parser.add_argument("--split", choices=("train", "heldout"), default="heldout", help="layouts")
+    parser.add_argument("--pairs", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="where to write the report")
+    options = parser.parse_args(argv)
+    use_all_cores()
+    model = WorldModel.from_pretrained(options.model)
+    report = evaluate_distance(model, options.env, pairs=options.pairs, split=options.split, seed=options.seed)
+    print(table({"distance": report}))
+    if options.json:
+        write_json(report, options.json)
