@@ -3,7 +3,7 @@ import torch
 from linear_model import Box, Latent, LinearModel
 
 from jepa_actions.errors import PlanningError, ShapeError
-from jepa_actions.planning import CEM, MPC, CEMConfig, LatentCost, decision_seed
+from jepa_actions.planning import CEM, ICEM, MPC, CEMConfig, ICEMConfig, LatentCost, decision_seed
 
 TINY = CEMConfig(samples=24, elites=4, iterations=2)
 
@@ -87,3 +87,49 @@ def test_bad_settings_are_refused():
         setup(3)[0].reset(torch.tensor([True]))
     with pytest.raises(PlanningError, match="seeds: found none"):
         MPC(CEM(), setup(1)[1], LatentCost(), horizon=2, seeds=[])
+
+
+def test_proposals_are_asked_for_every_decision():
+    asked = []
+
+    def propose(context, goal, horizon):
+        asked.append((context, goal, horizon))
+        return torch.full((3, 2, horizon, 2), 0.5)
+
+    _, model, context, goal = setup(3)
+    mpc = MPC(CEM(TINY), model, LatentCost(), horizon=6, seeds=[0, 1, 2], proposals=propose)
+    mpc.plan(context, goal)
+    mpc.plan(context, goal, left=2)
+    assert [(c is context, g is goal, h) for c, g, h in asked] == [(True, True, 6), (True, True, 2)]
+    assert all((seen[:, 1:3] == 0.5).all() for seen in model.seen[::2])
+    mpc.plan(context, goal, proposals=lambda context, goal, horizon: torch.full((3, 1, horizon, 2), -0.5))
+    assert (model.seen[-2][:, 1] == -0.5).all()
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("execute", [1, 2])
+def test_kept_elites_follow_their_own_episode_and_are_forgotten(execute):
+    _, model, context, goal = setup(3)
+    planner = ICEM(ICEMConfig(samples=24, elites=6, iterations=2, keep=0.5))
+
+    def new(seeds):
+        return MPC(planner, model, LatentCost("l2", "sum"), horizon=6, execute=execute, seeds=seeds)
+
+    mpc, fresh = new([0, 1, 2]), new([1])
+    first = mpc.plan(context, goal)
+    model.seen.clear()
+    second = mpc.plan(context, goal)
+    carried = model.seen[0][:, 1:4]
+    assert torch.equal(carried[:, :, :-execute], first.elites[:, :3, execute:])
+    assert (carried[:, :, -execute:] == 0).all()
+    mpc.reset(torch.tensor([False, True, False]))
+    model.seen.clear()
+    third = mpc.plan(context, goal)
+    assert torch.equal(model.seen[0][[0, 2], 1:4, :-execute], second.elites[[0, 2], :3, execute:])
+    anew = fresh.plan(context[1:2], Latent(goal.z[1:2]))
+    assert torch.equal(third.actions[1], anew.actions[0])
+    assert torch.equal(third.actions[1], first.actions[1])
+    short = mpc.plan(context, goal, left=3)
+    assert short.actions.shape == (3, 3, 2)
+    mpc.reset()
+    assert torch.equal(mpc.plan(context, goal).actions, first.actions)
