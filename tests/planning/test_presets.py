@@ -1,11 +1,11 @@
-"""Published planners: V-JEPA 2-AC's budget, bounds and cost, and what they do to a search."""
+"""Published planners: their budgets, costs and horizons, and what V-JEPA 2-AC's bounds do to a search."""
 
 import pytest
 import torch
 from linear_model import Box, LinearModel
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.planning import CEM, PRESETS, VJEPA2_AC, Bounded, CEMConfig, LatentCost, Problem
+from jepa_actions.planning import CEM, MPPI, PRESETS, VJEPA2_AC, Bounded, CEMConfig, LatentCost, MPPIConfig, Problem
 
 
 class Target:
@@ -26,6 +26,56 @@ def test_the_published_settings():
     assert VJEPA2_AC.high == (0.05, 0.05, 0.05, 0.0, 0.0, 0.0, 0.75)
     assert VJEPA2_AC.low == tuple(-x for x in VJEPA2_AC.high)
     assert PRESETS["vjepa2_ac"] is VJEPA2_AC
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "elites", "iterations", "init_std", "horizon", "execute", "reduce"),
+    [
+        ("dino_wm", 300, 30, 30, 1.0, 5, 5, "last"),
+        ("lewm", 300, 30, 30, 1.0, 5, 5, "last"),
+        ("pldm", 2000, 2000, 1, 12**0.5, 96, 1, "sum"),
+        ("tdmpc2", 512, 64, 6, 2.0, 3, 1, "sum"),
+        ("eb_jepa_mppi", 200, 20, 20, 2.0, 90, 1, "sum"),
+        ("eb_jepa_cem", 200, 20, 20, 2.0, 90, 1, "sum"),
+    ],
+)
+def test_the_other_published_settings(name, samples, elites, iterations, init_std, horizon, execute, reduce):
+    preset = PRESETS[name]
+    config = preset.planner
+    assert (config.samples, config.elites, config.iterations, config.init_std) == (
+        samples,
+        elites,
+        iterations,
+        init_std,
+    )
+    assert (preset.horizon, preset.execute, preset.cost) == (horizon, execute, LatentCost("l2", reduce))
+    assert config.momentum == 0.0
+
+
+def test_published_temperatures_divide():
+    """TD-MPC2 and eb_jepa multiply by 0.5 and 0.005; PLDM divides by 0.005, and its noise is a variance of 12."""
+    temperature = {name: PRESETS[name].planner.temperature for name in ("tdmpc2", "eb_jepa_mppi", "pldm")}
+    assert temperature == {"tdmpc2": 1 / 0.5, "eb_jepa_mppi": 1 / 0.005, "pldm": 0.005}
+    assert not PRESETS["pldm"].planner.adapt
+    cost = torch.tensor([[0.0, 0.3, 1.0]])
+    torch.testing.assert_close(PRESETS["tdmpc2"].planner.weights(cost), torch.softmax(-0.5 * cost, 1))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_a_planner_that_plans(name):
+    preset = PRESETS[name]
+    planner = preset.build()
+    assert isinstance(planner, MPPI if isinstance(preset.planner, MPPIConfig) else CEM)
+    problem = Problem(arm(), torch.zeros(1, 7), Target(torch.full((1, 1, 7), 8.0)), preset.cost, 2, [0])
+    plan = planner(problem)
+    assert plan.evaluations == preset.planner.evaluations
+    still = preset.cost(problem.model.rollout(problem.context, torch.zeros(1, 1, 2, 7)), problem.goal)
+    assert plan.cost < still[:, 0]
+    if isinstance(preset.planner, MPPIConfig):
+        with pytest.raises(ConfigError, match="preset: found MPPIConfig, expected CEMConfig"):
+            preset.cem  # noqa: B018
+    else:
+        assert preset.cem is preset.planner
 
 
 def test_it_reaches_what_its_bounds_allow_and_never_turns():
