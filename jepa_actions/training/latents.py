@@ -58,6 +58,9 @@ def encoder_of(model: WorldModel, *, pooled: bool = False) -> Encode:
     """Tokens of uint8 frames by the model's encoder where it lies: each frame alone, no gradient, in float32 whatever
     the precision of training. With `pooled` the latent states that its pooler makes of them, all cameras as `z`."""
 
+    if pooled:
+        model.pooler.eval()  # running statistics, not those of the frames that are encoded together
+
     @torch.no_grad()
     def encode(frames: dict[str, UInt8[Tensor, "b t c h w"]]) -> dict[str, Float[Tensor, "b t p d"]]:
         device = next(model.encoder.parameters()).device

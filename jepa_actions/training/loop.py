@@ -214,6 +214,8 @@ def train(
         desc=config.name,
     )
     module.train()
+    for part in optim.freeze:  # running statistics, too, stay as they are
+        getattr(model, part).eval()
     for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
         log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
         torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw on their own
