@@ -72,14 +72,14 @@ def evaluate_offline(
     clips = heldout_clips(model, data, k=k, limit=limit, seed=seed)
     pool = recorded_sequences(model, data, k)
     displacement = Displacement(clips.codec, pool)
-    search = _Search(clips, control, seed, batch)
+    search = ClipSearch(clips, control, seed, batch)
     inverse, gap = clips.inferred()
     answers = {
         "model": search.plan(clips.goals),
         "zero": clips.codec.encode(clips.codec.still()).expand_as(inverse),
         "mean": pool.mean((0, 1)).expand_as(inverse),
         "inverse_head": inverse,
-        "shuffled_goal": _Search(clips, control, seed, batch).plan(clips.others),
+        "shuffled_goal": ClipSearch(clips, control, seed, batch).plan(clips.others),
     }
     scores = {name: displacement.compare(actions, clips.recorded) for name, actions in answers.items()}
     known = _drawn(pool, len(clips), candidates - 1, seed)
@@ -141,8 +141,13 @@ def _imagined_steps(model: Any, context: Any, goal: Any, name: str, horizon: int
     return torch.stack(actions, dim=1)
 
 
-class _Search:
-    """Plans and costs for clips, a batch at a time; counts what planning took."""
+class ClipSearch:
+    """Plans and costs for clips, a batch at a time; counts what planning took.
+
+    Arguments:
+        control: resolved.
+        batch: clips that are planned together.
+    """
 
     def __init__(self, clips: HeldoutClips, control: Control, seed: int, batch: int) -> None:
         self.clips, self.control, self.seed, self.batch = clips, control, seed, batch
@@ -179,6 +184,7 @@ class _Search:
         return torch.cat(costs)
 
     def effort(self) -> dict[str, float]:
+        """Evaluations and milliseconds per plan, encoding apart."""
         return {
             "model_evaluations_per_decision": float(np.mean(self.evaluations)),
             "ms_deciding_p50": float(np.quantile(self.milliseconds, 0.5)),

@@ -68,8 +68,11 @@ class Traveller(KnownWorld):
         moved = self.dynamics.moved(actions.flatten(0, 1)).cumsum(1).unflatten(0, actions.shape[:2])
         return Rollout(context.z[:, None, None] + moved, context.z, actions)
 
+    def encode(self, frames, *, past_actions=None) -> Context:
+        return Context(self.encode_frames({"image": frames})[:, -1], None)
+
     def goal(self, frames) -> Goal:
-        return Goal(super().goal(frames).z)
+        return Goal(self.encode_frames({"image": frames[:, None]})[:, 0])
 
     def infer_actions(self, z: Tensor, z_goal: Tensor, k: int) -> SimpleNamespace:
         assert k <= self.config.inverse.max_gap

@@ -1,13 +1,14 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from known_worlds import Cart, cart_positions, nowhere, opened, wander
 from planning_worlds import Traveller
-from tiny_world import tiny_world
+from tiny_world import tiny_recipe, tiny_world
 
+from jepa_actions.cli import main
 from jepa_actions.data import ActionBounds, ActionCodec, Segment
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.evaluation.control import Control, parse_control
@@ -15,6 +16,7 @@ from jepa_actions.evaluation.displacement import Displacement, ranks
 from jepa_actions.evaluation.heldout import heldout_clips
 from jepa_actions.evaluation.offline import evaluate_offline, plan_once
 from jepa_actions.models import DynamicsConfig
+from jepa_actions.training import open_data
 
 EPISODES, K = 8, 3
 
@@ -194,3 +196,26 @@ def test_bad_requests_are_refused(cart):
     reader.encode_frames = lambda frames: torch.zeros(*frames["image"].shape[:2], 1, 16)
     with pytest.raises(DataError, match="found no proprio"):
         evaluate_offline(reader, cart, k=2)
+
+
+def test_the_command_plans_on_data(tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path)
+    data = open_data(recipe.data, (64, 64), ("image",))
+    model = tiny_world(data.codec, encoder=recipe.model.encoder)
+    settings = json.loads(json.dumps(asdict(recipe)))
+    model.save_pretrained(tmp_path / "model", extra={"recipe": settings})
+    command = ["eval", "planning", "--model", str(tmp_path / "model"), "--planner", "cem:evaluations=8"]
+    options = ["--data", "env:two_room", "--gap", "2", "--episodes", "6", "--show", str(tmp_path / "shown")]
+    assert main([*command, *options, "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["gap"], report["episodes"], report["data"]) == (2, 6, "env:two_room")
+    assert report["metrics"]["model_evaluations_per_decision"] == 8
+    assert "rank_recorded" in capsys.readouterr().out
+    assert (tmp_path / "shown" / "landscape.png").is_file()
+    for wrong in (
+        ["--gap", "2"],
+        ["--data", "env:two_room", "--compare", "cem"],
+        ["--data", "env:two_room", "--seeds", "2"],
+    ):
+        assert main([*command, *wrong]) != 0
+        assert "--data" in capsys.readouterr().err
