@@ -1,13 +1,22 @@
 """`jepa-actions eval planning`: one way to decide against floors and oracle, or several beside each other."""
 
+from argparse import Namespace
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jepa_actions.cli_parser import Parser
 from jepa_actions.errors import ConfigError
 
+if TYPE_CHECKING:
+    from jepa_actions.evaluation.control import Control
+    from jepa_actions.models import WorldModel
+
 
 def planning(argv: list[str]) -> None:
-    """`eval planning --model M --protocol P [--planner SPEC | --compare SPEC ...] [--episodes N] --json OUT`."""
+    """`eval planning --model M --protocol P [--planner SPEC | --compare SPEC ...] [--episodes N] --json OUT`.
+
+    With `--data D [--gap K]` in place of P: offline, from o_t to o_{t+k}, the planned against the recorded actions.
+    """
     from jepa_actions.evaluation.control import COSTS, Control, parse_control
     from jepa_actions.evaluation.planning import evaluate_planning
     from jepa_actions.evaluation.suite import table, untrained_like, write_json
@@ -17,7 +26,9 @@ def planning(argv: list[str]) -> None:
     parser = Parser(prog="jepa-actions eval planning")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--protocol", default="two_room/offset25", help="a protocol's name or file")
-    parser.add_argument("--episodes", type=int, help="tasks per seed; default: the protocol's")
+    parser.add_argument("--data", help="plan on recordings, without a simulator: a data set, a folder or env:NAME")
+    parser.add_argument("--gap", type=int, help="with --data: model steps from start to goal; default: 5")
+    parser.add_argument("--episodes", type=int, help="tasks per seed, default: the protocol's; with --data: 200 clips")
     parser.add_argument("--seeds", type=int, default=1, help="task seeds")
     parser.add_argument(
         "--planner",
@@ -38,6 +49,10 @@ def planning(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     if options.compare and options.show:
         raise ConfigError("command line: --show is for one planner, found --compare")
+    if options.data and (options.compare or options.seeds != 1):
+        raise ConfigError("command line: --data is for one planner and one seed, found --compare or --seeds")
+    if options.gap is not None and not options.data:
+        raise ConfigError("command line: --gap is for --data, found none")
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
     settings = {key: getattr(options, key) for key in ("samples", "elites", "iterations")}
@@ -48,6 +63,9 @@ def planning(argv: list[str]) -> None:
         found = parse_control(words, base)
         return replace(found, settings=given | found.settings) if given else found
 
+    if options.data:
+        _offline(model, control(options.planner), options)
+        return
     if options.compare:
         from jepa_actions.evaluation.compare import compare_planning, comparison_table, plot_comparison
 
@@ -80,6 +98,25 @@ def planning(argv: list[str]) -> None:
         from jepa_actions.evaluation.show import show_planning
 
         show_planning(model, options.protocol, control(options.planner), options.show)
+
+
+def _offline(model: "WorldModel", control: "Control", options: Namespace) -> None:
+    """Plans on held-out stretches of a data set, and with `--show` the energy landscape."""
+    from jepa_actions.evaluation.landscape import energy_landscape, plot_landscape
+    from jepa_actions.evaluation.offline import evaluate_offline
+    from jepa_actions.evaluation.suite import data_of, table, write_json
+
+    _, data = data_of(model, options.data)
+    limit = 200 if options.episodes is None else options.episodes
+    gap = 5 if options.gap is None else options.gap
+    reports = {"offline": evaluate_offline(model, data, k=gap, control=control, limit=limit)}
+    if options.show:
+        reports["landscape"], land = energy_landscape(model, data, control=control, limit=limit)
+        print(plot_landscape(land, f"{options.show}/landscape.png"))
+        write_json(reports["landscape"], f"{options.show}/landscape.json")
+    print(table(reports))
+    if options.json:
+        write_json(reports["offline"], options.json)
 
 
 def distance(argv: list[str]) -> None:
