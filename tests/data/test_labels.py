@@ -10,7 +10,7 @@ from lerobot_writer import write_lerobot
 
 from jepa_actions.data import ActionCodec, FramesOnly, LeRobot, Segment, VideoDataset, WithLabels, load_dataset
 from jepa_actions.errors import DataError
-from jepa_actions.training import EnvConfig, two_room_dataset
+from jepa_actions.training import EnvConfig, world_dataset
 
 LENGTHS = (12, 9, 10, 8, 11)
 BASE = 7e5  # no time stamp and no size is near
@@ -120,7 +120,7 @@ def test_more_than_there_is_cannot_be_shown(root, n, seed, among):
 
 
 def test_a_simulator_gives_pictures_without_the_state_they_are_drawn_from():
-    whole = two_room_dataset(EnvConfig(episodes=4, steps=10, heldout_episodes=2))
+    whole = world_dataset("two_room", EnvConfig(episodes=4, steps=10, heldout_episodes=2))
     few = whole.with_labels(1, seed=0)
     assert isinstance(few.without_labels(), FramesOnly)
     clip = np.array([0, 3]), np.array([[0, 4, 9], [10, 2, 2]])
@@ -128,6 +128,6 @@ def test_a_simulator_gives_pictures_without_the_state_they_are_drawn_from():
     hidden = [i for i in range(4) if i not in few.shown]
     kept = values_in([few, *(few.episode(i) for i in range(4))])
     for i in hidden:
-        assert not np.isin(whole.episodes.positions[i].double().numpy(), kept).any()
-        assert not np.isin(whole.episodes.actions[i].double().numpy(), kept).any()
-    assert np.isin(whole.episodes.actions[few.shown[0]].double().numpy(), kept).all()
+        assert not np.isin(whole.behaviour.states[i].double().numpy(), kept).any()
+        assert not np.isin(whole.behaviour.actions[i].double().numpy(), kept).any()
+    assert np.isin(whole.behaviour.actions[few.shown[0]].double().numpy(), kept).all()

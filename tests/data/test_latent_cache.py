@@ -6,14 +6,14 @@ import torch
 
 from jepa_actions.data import ActionCodec, ClipIndex, ClipLoader, LatentCache
 from jepa_actions.data.latents import cache as cache_file
-from jepa_actions.envs import generate_episodes
+from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.errors import DataError
-from jepa_actions.training import TwoRoomDataset, whole_episodes
+from jepa_actions.training import WorldDataset, whole_episodes
 
 
 @pytest.fixture(scope="module")
-def room() -> TwoRoomDataset:
-    return TwoRoomDataset(generate_episodes(4, steps=30, seed=0))
+def room() -> WorldDataset:
+    return WorldDataset(TwoRoomWorld(), TwoRoomWorld().behaviour(4, steps=30, seed=0))
 
 
 class Encoder:

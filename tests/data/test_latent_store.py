@@ -25,9 +25,9 @@ from jepa_actions.data.latents.index import LatentKey
 from jepa_actions.data.latents.store import LatentStore, open_latents
 from jepa_actions.data.types import check_clips
 from jepa_actions.data.view import Viewable
-from jepa_actions.envs import generate_episodes
+from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.errors import DataError
-from jepa_actions.training import TwoRoomDataset, whole_episodes
+from jepa_actions.training import WorldDataset, whole_episodes
 
 KEYS = {"encoder_key": "a" * 64, "transform_key": "b" * 64}
 
@@ -187,7 +187,7 @@ class TestWhatIsRead:
         assert both[0] != one
 
     def test_batches_of_a_loader(self, tmp_path):
-        room = TwoRoomDataset(generate_episodes(4, steps=30, seed=0))
+        room = WorldDataset(TwoRoomWorld(), TwoRoomWorld().behaviour(4, steps=30, seed=0))
         codec = ActionCodec.fit(room, whole_episodes(room), block=5)
         index = ClipIndex(whole_episodes(room), frames=3, block=5)
 

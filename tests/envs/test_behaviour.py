@@ -11,6 +11,8 @@ from jepa_actions.envs import TwoRoomConfig, generate_episodes, is_free, layout_
 from jepa_actions.errors import ConfigError
 
 CONFIG = TwoRoomConfig()
+FIRST_LAYOUTS = (2001, 2204)  # wall_x and door_y of 64 episodes of seed 5, summed
+FIRST_SUMS = (501304.72, 4002.8708, 9818.6631)  # their positions, last positions, and actions without sign
 
 
 def test_actions_take_each_position_to_the_next_and_keep_their_law() -> None:
@@ -104,3 +106,58 @@ def test_five_thousand_episodes_take_seconds() -> None:
     begin = time.perf_counter()
     generate_episodes(5000, seed=0)
     assert time.perf_counter() - begin < 20  # 0.4 s on an idle machine
+
+
+def test_without_pushes_the_data_are_those_of_the_first_release() -> None:
+    """The same whole numbers, and positions to 1e-3 px."""
+    data = generate_episodes(64, seed=5)
+    assert torch.equal(generate_episodes(64, seed=5, push=0.0).actions, data.actions)
+    assert (int(data.wall_x.sum()), int(data.door_y.sum())) == FIRST_LAYOUTS
+    sums = (data.positions.sum().item(), data.positions[:, -1].sum().item(), data.actions.abs().sum().item())
+    assert sums == pytest.approx(FIRST_SUMS, rel=1e-5)
+
+
+def test_with_pushes_a_wall_is_pushed_at_for_several_steps() -> None:
+    """Half of the wanderers that a wall has stopped go on as before: the others turn anywhere."""
+
+    def kept(push: float) -> tuple[float, float]:
+        data = generate_episodes(600, seed=0, crossing_rate=0.0, push=push)
+        reached, blocked = move(
+            data.positions[:, :-1], data.actions, data.wall_x[:, None], data.door_y[:, None], CONFIG
+        )
+        assert torch.equal(reached, data.positions[:, 1:])
+        heading = torch.atan2(data.actions[..., 1], data.actions[..., 0])
+        change = (torch.remainder(heading.diff(dim=1) + math.pi, 2 * math.pi) - math.pi).abs()
+        straight = (change[blocked[:, :-1]] < 0.6).float().mean()  # three standard deviations
+        steady = (blocked[:, 2:-1] & blocked[:, 1:-2] & blocked[:, :-3] & (change[:, 1:-1] < 0.6)).float().mean()
+        return float(straight), float(steady)
+
+    (none, rare), (half, often) = kept(0.0), kept(0.5)
+    by_chance = 0.6 / math.pi
+    assert none == pytest.approx(by_chance, abs=0.03)
+    assert half == pytest.approx(0.5 + 0.5 * by_chance, abs=0.03)
+    assert often > 5 * rare
+
+
+def test_the_first_direction_is_uniform_with_and_without_pushes() -> None:
+    for push in (0.0, 0.5):
+        data = generate_episodes(4000, seed=1, steps=1, crossing_rate=0.0, push=push)
+        heading = torch.atan2(data.actions[:, 0, 1], data.actions[:, 0, 0])
+        quarters = torch.histc(heading, bins=8, min=-math.pi, max=math.pi) / 4000
+        assert quarters.tolist() == pytest.approx([0.125] * 8, abs=0.025)
+
+
+def test_after_a_push_directions_are_uniform() -> None:
+    data = generate_episodes(600, seed=2, crossing_rate=0.0, push=0.5)
+    _, blocked = move(data.positions[:, :-1], data.actions, data.wall_x[:, None], data.door_y[:, None], CONFIG)
+    heading = torch.atan2(data.actions[..., 1], data.actions[..., 0])
+    change = (torch.remainder(heading.diff(dim=1) + math.pi, 2 * math.pi) - math.pi).abs()
+    turned = change[blocked[:, :-1] & (change > 0.9)]
+    shares = torch.histc(turned, bins=4, min=0.9, max=math.pi) / len(turned)
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.03)
+
+
+@pytest.mark.parametrize("push", [-0.1, 1.0])
+def test_pushing_for_ever_is_refused(push: float) -> None:
+    with pytest.raises(ConfigError, match=f"push={push}"):
+        generate_episodes(2, seed=0, push=push)

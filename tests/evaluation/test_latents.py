@@ -66,8 +66,7 @@ def test_two_room_also_gives_the_truth():
     data = room()
     found = encode_clips(KnownWorld(data.codec), data.heldout_dataset, data.heldout[:3], frames=3, limit=40)
     torch.testing.assert_close(found.z[:, :, 0] * UNIT, found.positions, atol=0.05, rtol=0)
-    assert torch.equal(found.layout[:, 0], data.heldout_dataset.episodes.wall_x[found.episode])
-    assert torch.equal(found.layout[:, 1], data.heldout_dataset.episodes.door_y[found.episode])
+    assert torch.equal(found.layout, data.heldout_dataset.behaviour.layouts[found.episode])
     assert data.codec.block == ROOM.block == found.frame[0, 1] - found.frame[0, 0]
 
 

@@ -41,7 +41,7 @@ def test_the_demo_writes_its_report(shown):
     assert {"planning", "inverse", "probe", "rollout", "masked", "seconds"} <= set(saved)
     assert saved["planning"]["episodes"] == 4
     assert 0 <= saved["planning"]["oracle"]["success_rate"] <= 1
-    assert set(saved["planning"]["floors"]) == {"random", "zero", "untrained"}
+    assert set(saved["planning"]["floors"]) == {"random", "zero", "straight", "untrained"}
     assert saved["training"] == {
         "seconds": pytest.approx(report["training"]["seconds"]),
         "steps": 20,
@@ -108,6 +108,8 @@ def test_a_planned_episode_ends_at_its_goal():
     data = room()
 
     class Room(KnownWorld):  # the agent passes frames without a camera's name
+        history = 1
+
         def encode(self, frames, *, past_actions=None):
             return super().encode({"image": frames})
 

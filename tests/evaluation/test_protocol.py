@@ -1,10 +1,13 @@
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.evaluation.protocol import BehaviourSettings, load_protocol
+from jepa_actions.evaluation.protocol import BehaviourSettings, PlanningProtocol, load_protocol
+
+PUBLISHED = sorted((Path(__file__).parents[2] / "eval" / "protocols").rglob("*.yaml"))
 
 OFFSET = {
     "name": "mine",
@@ -13,7 +16,7 @@ OFFSET = {
     "sampler": "offset",
     "offset": 10,
     "budget": 20,
-    "success_radius": 4,
+    "tolerance": 4,
 }
 
 
@@ -31,13 +34,30 @@ def test_published_protocols_load_by_name():
     for protocol in (offset, cross):
         assert protocol.layouts == "heldout"
         assert protocol.exclude_solved
-        assert protocol.success_radius == 4.5
+        assert protocol.tolerance == 4.5
+        assert protocol.rule == "ever"
 
 
 def test_published_protocols_never_change():
     """A changed task is another protocol: raise `version`, and only then this hash."""
-    assert load_protocol("two_room/offset25").hash[:16] == "be6ca790730a315c"
-    assert load_protocol("two_room/cross_room").hash[:16] == "0cf4db082b4007e6"
+    assert load_protocol("two_room/offset25").hash[:16] == "284eeb1bf9d790e6"
+    assert load_protocol("two_room/cross_room").hash[:16] == "d0d5935cf6b661b6"
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_published_protocol_has_its_name_and_pins_its_hash(path):
+    protocol = load_protocol(path)
+    assert protocol.name == f"{path.parent.name}/{path.stem}"
+    assert protocol.env == path.parent.name
+    assert yaml.safe_load(path.read_text())["hash"] == protocol.hash
+    assert load_protocol(protocol.name) == protocol
+
+
+def test_a_file_that_was_changed_after_its_hash_was_pinned_is_refused(tmp_path):
+    pinned = load_protocol(write(tmp_path)).hash
+    assert load_protocol(write(tmp_path, hash=pinned)).hash == pinned, "the hash is no part of what is hashed"
+    with pytest.raises(ConfigError, match=rf"mine\.yaml, hash: found '{pinned}', expected '[0-9a-f]{{64}}'"):
+        load_protocol(write(tmp_path, hash=pinned, budget=21))
 
 
 def test_hash_depends_on_every_field_and_not_on_the_file(tmp_path):
@@ -45,14 +65,31 @@ def test_hash_depends_on_every_field_and_not_on_the_file(tmp_path):
     reordered = tmp_path / "other.yaml"
     reordered.write_text(yaml.safe_dump(dict(reversed(OFFSET.items()))))
     assert load_protocol(reordered).hash == protocol.hash
-    changes = [
-        {"budget": 21},
-        {"seed_base": 1},
-        {"exclude_solved": False},
-        {"behaviour": BehaviourSettings(crossing_rate=0.1)},
-    ]
-    hashes = {replace(protocol, **change).hash for change in changes}
-    assert len(hashes | {protocol.hash}) == 5
+    changes = {
+        "name": "yours",
+        "version": 2,
+        "env": "point_maze",
+        "sampler": "stitched",
+        "offset": 11,
+        "budget": 21,
+        "tolerance": 4.5,
+        "rule": "end",
+        "hold": 2,
+        "route_valid": True,
+        "layouts": "train",
+        "episodes": 99,
+        "exclude_solved": False,
+        "seed_base": 1,
+        "behaviour": BehaviourSettings(crossing_rate=0.1),
+        "floors": ("zero",),
+    }
+    assert set(changes) == {field.name for field in fields(PlanningProtocol)}
+    beside = {
+        "sampler": {"offset": None, "behaviour": BehaviourSettings(episodes_per_layout=2)},
+        "hold": {"rule": "held"},
+    }
+    hashes = {replace(protocol, **{key: value}, **beside.get(key, {})).hash for key, value in changes.items()}
+    assert len(hashes | {protocol.hash}) == len(changes) + 1
 
 
 @pytest.mark.parametrize(
@@ -64,13 +101,21 @@ def test_hash_depends_on_every_field_and_not_on_the_file(tmp_path):
         ({"budget": True}, "budget: found True, expected int"),
         ({"behaviour": 3}, "behaviour: found int, expected keys and values"),
         ({"version": ...}, "found no version"),
-        ({"sampler": "corner"}, "sampler: found 'corner', expected offset or cross_room"),
+        ({"sampler": "corner"}, "sampler: found 'corner', expected offset or stitched or cross_room"),
         ({"layouts": "test"}, "layouts: found 'test'"),
         ({"offset": 121}, "offset: found 121, expected 1 to 120"),
         ({"offset": ...}, "offset: found None, expected 1 to 120"),
         ({"sampler": "cross_room"}, "offset: found 10, expected none"),
         ({"budget": 0}, "budget: found 0"),
-        ({"success_radius": 0}, "success_radius: found 0.0"),
+        ({"tolerance": 0}, "tolerance: found 0.0, expected a positive number"),
+        ({"success_radius": 4}, "unknown key 'success_radius'"),
+        ({"rule": "always"}, "rule: found 'always', expected ever or end or held"),
+        ({"hold": 3}, "hold: found 3, expected 1, or more with rule held"),
+        ({"route_valid": 1}, "route_valid: found 1, expected bool"),
+        ({"floors": ["randm"]}, r"floors: found \('randm',\), expected some of random, zero, straight"),
+        ({"floors": "random"}, "floors: found 'random', expected a list of names"),
+        ({"episodes": 0}, "episodes: found 0"),
+        ({"sampler": "stitched", "offset": ...}, r"behaviour\.episodes_per_layout: found 1, expected at least 2"),
     ],
 )
 def test_bad_values_are_named(tmp_path, change, message):

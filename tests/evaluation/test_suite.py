@@ -126,7 +126,7 @@ def test_a_model_of_an_earlier_release_is_evaluated_on_its_own_split():
     config, data = data_of(released)
     assert config.action.rotation == "additive"
     assert config.block == 5
-    assert len(data.heldout_dataset.episodes) == 3
+    assert len(data.heldout_dataset) == 3
     del recipe["path"]  # has no default
     with pytest.raises(CheckpointError, match=r"extra\.recipe\.data: field 'path' is missing"):
         data_of(released)

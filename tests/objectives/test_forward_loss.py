@@ -6,7 +6,7 @@ from moving_dot import moving_dot
 from tiny_world import tiny_batch, tiny_world
 
 from jepa_actions.errors import ConfigError, DataError
-from jepa_actions.models import DynamicsConfig, PoolerConfig
+from jepa_actions.models import Cache, DynamicsConfig, PoolerConfig
 from jepa_actions.objectives import Forward, ForwardConfig, Inverse, InverseLossConfig, SigReg, SigRegConfig, Views
 from jepa_actions.training import Ema
 
@@ -21,7 +21,7 @@ def run(model, batch, copy=None, **config):
 def test_teacher_forcing_and_rollout_by_hand(metric, distance):
     model, batch = tiny_world(), tiny_batch()
     z = model.encode_frames(batch.frames)
-    one = torch.stack([model.dynamics.step(z[:, i], batch.actions[:, i], None)[0] for i in range(3)], dim=1)
+    one = torch.stack([model.dynamics.step(z[:, i], batch.actions[:, i], Cache((), 0))[0] for i in range(3)], dim=1)
     expected = distance(one - z[:, 1:]).mean()
     loss, logs = run(model, batch, metric=metric, rollout=0.0)
     torch.testing.assert_close(loss, expected)

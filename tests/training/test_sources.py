@@ -29,8 +29,7 @@ def test_two_room_is_behaviour_made_on_the_spot():
 def test_held_out_layouts_are_never_trained_on():
     data = open_data(two_room(env=replace(ENV, episodes=200, heldout_episodes=50, episodes_per_layout=1)), (64, 64))
     train, heldout = (
-        {(float(x), float(y)) for x, y in zip(d.episodes.wall_x, d.episodes.door_y, strict=True)}
-        for d in (data.dataset, data.heldout_dataset)
+        {tuple(layout) for layout in d.behaviour.layouts.tolist()} for d in (data.dataset, data.heldout_dataset)
     )
     assert len(train) > 20
     assert not train & heldout
@@ -38,7 +37,7 @@ def test_held_out_layouts_are_never_trained_on():
 
 def test_the_seed_decides_the_behaviour():
     first, same, other = (open_data(two_room(env=replace(ENV, seed=seed)), (64, 64)) for seed in (0, 0, 1))
-    positions = [data.dataset.episodes.positions for data in (first, same, other)]
+    positions = [data.dataset.behaviour.states for data in (first, same, other)]
     assert positions[0].equal(positions[1])
     assert not positions[0].equal(positions[2])
 
@@ -48,7 +47,7 @@ def test_labels_can_be_left_out():
 
 
 def test_an_unknown_environment_names_the_known_one():
-    with pytest.raises(DataError, match=r"environment 'env:three_rooms' is not known; there is env:two_room"):
+    with pytest.raises(DataError, match=r"environment 'env:three_rooms' is not known; there is env:two_room, env:poi"):
         open_data(two_room(path="env:three_rooms"), (64, 64))
 
 

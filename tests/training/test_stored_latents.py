@@ -11,10 +11,10 @@ import torch
 from tiny_world import TINY, tiny_codec, tiny_world
 
 from jepa_actions.data import LatentCache
-from jepa_actions.envs import generate_episodes
+from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.errors import DataError
 from jepa_actions.models import BackboneConfig, EncoderConfig, ImageTransform, PoolerConfig, WorldModel
-from jepa_actions.training import TwoRoomDataset
+from jepa_actions.training import WorldDataset
 from jepa_actions.training.latents import encode_latents, encoder_key, encoder_of, stored_latents, transform_key
 
 BACKBONE = BackboneConfig("timm:test_vit", "random", image_size=(32, 32))
@@ -27,8 +27,8 @@ def frozen(seed: int = 0, **backbone) -> WorldModel:
 
 
 @pytest.fixture(scope="module")
-def room() -> TwoRoomDataset:
-    return TwoRoomDataset(generate_episodes(3, steps=70, seed=0))
+def room() -> WorldDataset:
+    return WorldDataset(TwoRoomWorld(), TwoRoomWorld().behaviour(3, steps=70, seed=0))
 
 
 class TestKeys:

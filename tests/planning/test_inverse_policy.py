@@ -1,0 +1,119 @@
+"""The inverse head decides: inside the bounds, and its proposals are its own imagination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from linear_model import Ball, Box, Latent, LinearModel
+from torch import Tensor
+
+from jepa_actions.errors import ConfigError
+from jepa_actions.planning import CEM, MPC, CEMConfig, InversePolicy, InverseProposals, LatentCost
+
+
+@dataclass
+class Context:
+    z: Tensor
+    before: Tensor | None = None
+
+
+class Knowing(LinearModel):
+    """x' = x + u, and a head that knows the way: a third of it, leaning by what it is told of the state before."""
+
+    def __init__(self, bounds, spread=0.3):
+        super().__init__(bounds, transition=torch.eye(2), control=torch.eye(2))
+        self.spread, self.told = spread, []
+
+    def rollout(self, context, actions, generator=None):
+        return super().rollout(context.z[:, 0], actions)
+
+    def goal_actions(self, z, z_goal, *, before=None):
+        self.told.append(before)
+        mean = (z_goal - z)[:, 0] / 3
+        if before is not None:
+            mean = mean - 0.1 * (z - before)[:, 0]
+        return SimpleNamespace(mean=mean, std=torch.full_like(mean, self.spread))
+
+
+BOX = Box(torch.tensor([-0.5, -0.25]), torch.tensor([0.5, 0.25]))
+HERE, GOAL = torch.tensor([[[0.0, 0.0]], [[1.0, -1.0]]]), Latent(torch.tensor([[[3.0, 0.3]], [[1.3, -1.0]]]))
+
+
+@pytest.mark.parametrize("bounds", [BOX, Ball(0.5)], ids=["box", "ball"])
+def test_the_policy_takes_the_mean_inside_the_bounds(bounds):
+    found = InversePolicy(Knowing(bounds))(Context(HERE), GOAL)
+    torch.testing.assert_close(found, bounds.project(torch.tensor([[1.0, 0.1], [0.1, 0.0]])))
+    assert found[0].norm() < 0.6
+    torch.testing.assert_close(found[1], torch.tensor([0.1, 0.0]))
+
+
+def test_the_policy_tells_the_state_before():
+    model, before = Knowing(Ball(5.0)), HERE - 1.0
+    found = InversePolicy(model)(Context(HERE, before), GOAL)
+    assert torch.equal(model.told[0], before)
+    torch.testing.assert_close(found, torch.tensor([[0.9, 0.0], [0.0, -0.1]]))
+
+
+@pytest.mark.parametrize("start", [None, HERE - 0.3], ids=["begins", "moves"])
+def test_the_first_proposal_is_what_the_policy_does_in_imagination(start):
+    model = Knowing(BOX)
+    context = Context(HERE, start)
+    found = InverseProposals(model, count=4)(context, GOAL, 6)
+    assert found.shape == (2, 4, 6, 2)
+    taken = []
+    for _ in range(6):
+        taken.append(InversePolicy(model)(context, GOAL))
+        context = Context(model.rollout(context, taken[-1][:, None, None]).z[:, 0, 0], context.z)
+    if start is None:  # the head is told nothing of the first step only
+        assert len([x for x in model.told if x is None]) == 2
+    torch.testing.assert_close(found[:, 0], torch.stack(taken, dim=1))
+
+
+def test_the_others_are_drawn_around_it_the_same_for_every_problem():
+    model = Knowing(Ball(50.0))
+    goal = Latent(HERE + 1.0)
+    found = InverseProposals(model, count=200, noise=0.5)(Context(HERE), goal, 2)
+    first = found[:, :, 0] - found[:, :1, 0]
+    torch.testing.assert_close(first[0], first[1])
+    assert first[0, 1:].std(0).tolist() == pytest.approx([0.15, 0.15], rel=0.15)
+    again = InverseProposals(model, count=200, noise=0.5)(Context(HERE), goal, 2)
+    assert torch.equal(again, found)
+    assert not torch.equal(InverseProposals(model, count=200, seed=1)(Context(HERE), goal, 2)[:, 1:], found[:, 1:])
+    alone = InverseProposals(model, count=200, noise=0.5)(Context(HERE[1:]), Latent(goal.z[1:]), 2)
+    torch.testing.assert_close(alone[0], found[1])
+
+
+def test_proposals_stay_inside_the_bounds():
+    found = InverseProposals(Knowing(BOX, spread=5.0), count=16)(Context(HERE), GOAL, 3)
+    assert (found >= BOX.low).all()
+    assert (found <= BOX.high).all()
+
+
+@pytest.mark.parametrize(("count", "horizon"), [(8, 5), (4, 1), (3, 4)])
+def test_what_proposing_costs(count, horizon):
+    """Every step is imagined once, and once more for each step after it, but the last."""
+    model = Knowing(BOX)
+    proposals = InverseProposals(model, count=count)
+    proposals(Context(HERE), GOAL, horizon)
+    imagined = sum(actions.shape[1] * actions.shape[2] for actions in model.seen)
+    assert proposals.evaluations(horizon) == -(-imagined // horizon)
+
+
+def test_a_planner_that_starts_from_proposals_needs_fewer_candidates():
+    model, goal = Knowing(BOX), Latent(HERE + torch.tensor([2.0, -1.0]))
+    tiny = CEMConfig(samples=8, elites=2, iterations=1, returns="best")
+
+    def cost(proposals):
+        mpc = MPC(CEM(tiny), model, LatentCost(), horizon=4, seeds=[0, 1], proposals=proposals)
+        return mpc.plan(Context(HERE), goal).cost
+
+    assert (cost(InverseProposals(model, count=4)) < cost(None)).all()
+
+
+def test_bad_settings_are_named():
+    for count, noise in ((0, 1.0), (4, -1.0)):
+        with pytest.raises(ConfigError, match=f"found count {count}, noise {noise}"):
+            InverseProposals(Knowing(BOX), count=count, noise=noise)
