@@ -62,16 +62,17 @@ DINO_WM = PlannerPreset(
     execute=5,
 )
 
-# LeWM (arXiv 2603.19312) plans with stable-worldmodel's CEM: `solver/cem.py`, `scripts/plan/config.yaml`. Its numbers
-# are DINO-WM's; it keeps what is left of a plan (nothing, when all 5 steps are executed), and sums where this averages
-# the squared differences, which orders candidates alike. Theirs has no bounds.
+# LeWM (arXiv 2603.19312) plans with stable-worldmodel's CEM: `stable_worldmodel/planning/solver/cem.py`,
+# `scripts/plan/config`. Its numbers are DINO-WM's. It fits with n - 1 in the variance, keeps what is left of a plan
+# (nothing, when all 5 steps are executed), and sums where this averages the squared differences, which orders
+# candidates alike. Theirs has no bounds.
 LEWM = DINO_WM
 
-# PLDM (arXiv 2502.14819) on Wall: `planners/mppi_torch.py` with the settings of `configs/`. noise_sigma 12 is a
-# variance; one iteration per decision; horizon min(steps left, 96); replans every step. The cost is summed over steps.
-# Left out: its term lambda u' Sigma^-1 noise, 2000 samples' mean kept without a shift for the first hundred steps, and
-# the norm of 2.45 px that bounds an action there (here the model's bounds). Its Maze: 500 samples, temperature 0.0025,
-# variance 5, replans every 4 steps, horizon 100.
+# PLDM (arXiv 2502.14819) on Wall: `pldm/planning/planners/mppi_torch.py`, `pldm/configs/wall/icml/ds_1500k.yaml`. One
+# iteration per decision, replans every step, horizon min(steps left, 96), cost summed over steps; noise_sigma 12 is a
+# variance. Left out: its term lambda u' Sigma^-1 noise, that its mean is not shifted in the first hundred steps, and
+# the norm of 2.45 px that bounds an action there (here the model's bounds, and a spread in model units). Its Maze:
+# 500 samples, temperature 0.0025, variance 5, replans every 4 steps, horizon 100.
 PLDM = PlannerPreset(
     planner=MPPIConfig(
         samples=2000,
@@ -101,17 +102,18 @@ TDMPC2 = PlannerPreset(
     execute=1,
 )
 
-# eb_jepa on Two Rooms: `examples/ac_video_jepa/cfgs`, `eb_jepa/planning.py`. Distance summed over all steps, replans
-# every step of 200, no warm start (use MPC with warm_start False). Its MPPI multiplies by temperature 0.005, so that
-# its weights are nearly even (ours divides, hence 200), starts at a spread of 2 px per axis and is not bounded; its CEM
-# clips to 2.45 px. Both are bounded here.
+# eb_jepa on Two Rooms: `examples/ac_video_jepa/cfgs/planning_{mppi,cem}.yaml`, `eb_jepa/planning.py`. Distance summed
+# over all steps, replans every step of 200 from nothing (MPC with warm_start False). Spreads are in px there, in model
+# units here. Its MPPI ignores the configured spread of 1.5 for its default of 2, multiplies by temperature 0.005, so
+# that its weights are nearly even (ours divides, hence 200), acts by an elite drawn by weight, with noise, and is not
+# bounded; its CEM keeps to a ball of 2.45 px and fits with n - 1 in the variance. Both are bounded alike here.
 EB_JEPA_MPPI = PlannerPreset(
     planner=MPPIConfig(
         samples=200,
         elites=20,
         iterations=20,
         init_std=2.0,
-        min_std=0.05,
+        min_std=0.0,
         temperature=200.0,
         units="cost",
         returns="mean",
@@ -121,7 +123,7 @@ EB_JEPA_MPPI = PlannerPreset(
     execute=1,
 )
 EB_JEPA_CEM = PlannerPreset(
-    planner=CEMConfig(samples=200, elites=20, iterations=20, init_std=2.0, min_std=0.05, momentum=0.0, returns="mean"),
+    planner=CEMConfig(samples=200, elites=20, iterations=20, init_std=1.5, min_std=0.0, momentum=0.0, returns="mean"),
     cost=LatentCost(metric="l2", reduce="sum"),
     horizon=90,
     execute=1,

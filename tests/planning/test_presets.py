@@ -36,7 +36,7 @@ def test_the_published_settings():
         ("pldm", 2000, 2000, 1, 12**0.5, 96, 1, "sum"),
         ("tdmpc2", 512, 64, 6, 2.0, 3, 1, "sum"),
         ("eb_jepa_mppi", 200, 20, 20, 2.0, 90, 1, "sum"),
-        ("eb_jepa_cem", 200, 20, 20, 2.0, 90, 1, "sum"),
+        ("eb_jepa_cem", 200, 20, 20, 1.5, 90, 1, "sum"),
     ],
 )
 def test_the_other_published_settings(name, samples, elites, iterations, init_std, horizon, execute, reduce):
