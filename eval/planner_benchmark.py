@@ -219,7 +219,9 @@ def main() -> None:
     print(table(report["metrics"]))
     print(f"bounds active at {report['problem']['active_share']:.0%} of the optimal steps")
     if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        rows = ",\n".join(json.dumps(row) for row in report.pop("rows"))  # one line each
+        head = json.dumps(report, indent=1).removesuffix("\n}")
+        options.json.write_text(f'{head},\n "rows": [\n{rows}\n]\n}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":
