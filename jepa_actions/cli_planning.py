@@ -28,7 +28,7 @@ def planning(argv: list[str]) -> None:
     parser.add_argument("--protocol", default="two_room/offset25", help="a protocol's name or file")
     parser.add_argument("--data", help="plan on recordings, without a simulator: a data set, a folder or env:NAME")
     parser.add_argument("--gap", type=int, help="with --data: model steps from start to goal; default: 5")
-    parser.add_argument("--episodes", type=int, help="tasks per seed, default: the protocol's; with --data: 200 clips")
+    parser.add_argument("--episodes", type=int, help="tasks per seed, default: the protocol's; with --data: 100 clips")
     parser.add_argument("--seeds", type=int, default=1, help="task seeds")
     parser.add_argument(
         "--planner",
@@ -107,7 +107,7 @@ def _offline(model: "WorldModel", control: "Control", options: Namespace) -> Non
     from jepa_actions.evaluation.suite import data_of, table, write_json
 
     _, data = data_of(model, options.data)
-    limit = 200 if options.episodes is None else options.episodes
+    limit = 100 if options.episodes is None else options.episodes
     gap = 5 if options.gap is None else options.gap
     reports = {"offline": evaluate_offline(model, data, k=gap, control=control, limit=limit)}
     if options.show:

@@ -92,9 +92,9 @@ def energy_landscape(
     one, two = _dimensions(clips, dims)
     x, y, tried, allowed = _grid(clips, (one, two), grid)
     search = ClipSearch(clips, control, seed, batch)
-    cost = search.cost(torch.cat([clips.recorded[:, None], tried], dim=1), clips.goals).numpy()
-    true, cost = cost[:, 0], np.where(allowed, cost[:, 1:], np.nan)
-    strange = np.where(allowed, search.cost(tried, clips.others).numpy(), np.nan)
+    every = torch.cat([clips.recorded[:, None], tried], dim=1)
+    ours, theirs = (costs.numpy() for costs in search.costs(every, clips.goals, clips.others))
+    true, cost, strange = ours[:, 0], *(np.where(allowed, costs[:, 1:], np.nan) for costs in (ours, theirs))
     places = np.stack([np.tile(x, grid), np.repeat(y, grid)], axis=-1)
     points = {
         "recorded": _mean(clips, clips.recorded, (one, two)),

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jepa_actions.errors import ConfigError
+from jepa_actions.errors import ConfigError, PlanningError
 from jepa_actions.evaluation.agents import RandomAgent
 from jepa_actions.evaluation.control import POLICIES, Control, make_cost, make_policy
 from jepa_actions.evaluation.displacement import BETTER, Displacement, Scores, ranks
@@ -17,7 +17,7 @@ from jepa_actions.evaluation.heldout import HeldoutClips, heldout_clips, recorde
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import block_bootstrap, paired_bootstrap
 from jepa_actions.models import Goal, WorldModel
-from jepa_actions.planning import InverseProposals, Plan, Problem, decision_seed, imagine
+from jepa_actions.planning import InverseProposals, Plan, Problem, decision_seed
 from jepa_actions.training import OpenData
 
 CHUNK = 512  # (clip, candidate) pairs per rollout: those of many patches are large
@@ -30,7 +30,7 @@ def evaluate_offline(
     *,
     k: int = 5,
     control: Control | None = None,
-    limit: int = 200,
+    limit: int = 100,
     candidates: int = 100,
     seed: int = 0,
     batch: int = 16,
@@ -85,12 +85,9 @@ def evaluate_offline(
     known = _drawn(pool, len(clips), candidates - 1, seed)
     for suffix, others in (("", _random_like(clips, known, seed)), ("_recorded", known)):
         tried = torch.cat([clips.recorded[:, None], others], dim=1)
-        for name, answer in answers.items():
-            match name:
-                case "model" | "shuffled_goal":
-                    cost = search.cost(tried, clips.goals if name == "model" else clips.others)
-                case _:
-                    cost = displacement.apart(tried, answer)
+        costs = {name: displacement.apart(tried, answer) for name, answer in answers.items()}
+        costs["model"], costs["shuffled_goal"] = search.costs(tried, clips.goals, clips.others)
+        for name, cost in costs.items():
             rank = ranks(cost)
             scores[name] |= {f"rank{suffix}": rank, f"top10{suffix}": (rank <= 10).astype(float)}
     pairs = displacement.compare(clips.pairs(), clips.recorded)
@@ -168,20 +165,28 @@ class ClipSearch:
             self.evaluations.append(found.evaluations)
         return torch.cat(plans)
 
-    def cost(self, tried: Float[Tensor, "c s k a"], goals: Float[Tensor, "c n d"]) -> Float[Tensor, "c s"]:
-        """The planner's cost of candidates."""
-        clips, costs = self.clips, []
+    def costs(
+        self, tried: Float[Tensor, "c s k a"], *goals: Float[Tensor, "c n d"]
+    ) -> tuple[Float[Tensor, "c s"], ...]:
+        """The planner's cost of candidates, towards each of several goals: they are imagined once.
+
+        Raises: PlanningError for a cost of NaN, naming clip and candidate.
+        """
+        clips, cost = self.clips, make_cost(self.control, self.clips.model)
+        found: list[list[Tensor]] = [[] for _ in goals]
         for rows in torch.arange(len(clips)).split(self.batch):
-            problem = Problem(
-                clips.model,
-                clips.context(rows),
-                Goal(goals[rows].to(clips.device)),
-                make_cost(self.control, clips.model),
-                clips.k,
-                self._seeds(rows),
-            )
-            costs.append(imagine(problem, tried[rows].to(clips.device), chunk=CHUNK).cpu())
-        return torch.cat(costs)
+            context = clips.context(rows)
+            parts = tried[rows].to(clips.device).split(max(1, CHUNK // len(rows)), dim=1)
+            rollouts = (clips.model.rollout(context, part) for part in parts)
+            values = [[cost(imagined, Goal(goal[rows].to(clips.device))) for goal in goals] for imagined in rollouts]
+            for place, pieces in enumerate(zip(*values, strict=True)):
+                found[place].append(torch.cat(pieces, dim=1).cpu())
+        costs = tuple(map(torch.cat, found))
+        for values_to_goal in costs:
+            if bool(values_to_goal.isnan().any()):
+                clip, candidate = (int(i) for i in values_to_goal.isnan().nonzero()[0])
+                raise PlanningError(f"cost of clip {clip}, candidate {candidate}: found NaN, expected a number")
+        return costs
 
     def effort(self) -> dict[str, float]:
         """Evaluations and milliseconds per plan, encoding apart."""

@@ -30,7 +30,7 @@ def cart():
 @pytest.fixture(scope="module")
 def report(cart):
     model = Traveller(cart.codec, cart_positions, max_gap=K)
-    control = parse_control("cem:evaluations=1600")
+    control = parse_control("cem:evaluations=600")
     return evaluate_offline(model, cart, k=K, control=control, limit=60, candidates=40)
 
 
@@ -42,7 +42,7 @@ def test_a_perfect_model_plans_what_was_recorded(report):
     assert min(metrics["cosine_by_dimension"].values()) > 0.98
     assert metrics["rank_recorded"] < 2.5
     assert metrics["top10"] == metrics["top10_recorded"] == 1.0
-    assert 1500 < metrics["model_evaluations_per_decision"] <= 1600
+    assert 500 < metrics["model_evaluations_per_decision"] <= 600
 
 
 def test_floors_are_what_they_say(report, cart):
