@@ -30,12 +30,14 @@ def main() -> None:
     config, data = data_of(model)
     floor = untrained_like(model)
     reports: dict[str, Any] = {
-        "offset25": evaluate_planning(model, "two_room/offset25", seeds=options.seeds, untrained=floor),
+        "offset25": evaluate_planning(
+            model, "two_room/offset25", seeds=options.seeds, history=model.history, untrained=floor
+        ),
         "inverse": evaluate_inverse(model, data),
         "probe": evaluate_probe(model, data, untrained=floor),
         "rollout": evaluate_rollout(model, data),
         "masked": evaluate_masked(model, data, config),
-        "cross_room": evaluate_planning(model, "two_room/cross_room", seeds=options.seeds),
+        "cross_room": evaluate_planning(model, "two_room/cross_room", seeds=options.seeds, history=model.history),
     }
     for name, report in reports.items():
         write_json(report, RESULTS / f"{name}.json")
@@ -61,7 +63,8 @@ def card(model: WorldModel, reports: dict[str, Any]) -> str:
             f"| `two_room/{name}`, {r['episodes']} tasks "
             f"| {r['metrics']['success_rate']:.3f} [{low:.3f}, {high:.3f}] | "
             f"{r['metrics']['success_rate_end']:.3f} | {r['floors']['random']['success_rate']:.3f} | "
-            f"{r['floors']['zero']['success_rate']:.3f} | {_untrained(r)} | "
+            f"{r['floors']['zero']['success_rate']:.3f} | {r['floors']['straight']['success_rate']:.3f} | "
+            f"{_untrained(r)} | "
             f"{r['oracle']['success_rate']:.3f} | {r['seconds'] / r['seeds']:.0f} s |"
         )
     inverse, probe, rollout = reports["inverse"], reports["probe"], reports["rollout"]
@@ -86,8 +89,8 @@ model = WorldModel.from_pretrained("checkpoints/two_room")
 
 Scores, on layouts never trained on (`python eval/release.py`; raw rows in `eval/results/two_room_release/`):
 
-| protocol | success, ever [95 % Wilson] | at the end | random | zero | untrained | oracle | planning 100 tasks |
-|---|---|---|---|---|---|---|---|
+| protocol | success, ever [95 % Wilson] | at the end | random | zero | straight | untrained | oracle | 100 tasks |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 | | model | floors |

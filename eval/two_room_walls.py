@@ -21,10 +21,12 @@ from torch import Tensor
 
 from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.envs.behaviour import STEP_MAX, TwoRoomEpisodes, generate_episodes
-from jepa_actions.envs.two_room import TwoRoomConfig, TwoRoomState, move
+from jepa_actions.envs.two_room import TwoRoomConfig, move
+from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.evaluation import commit, hardware
-from jepa_actions.evaluation.oracle import OracleLatents, OracleModel
-from jepa_actions.evaluation.play import OracleAgent, play
+from jepa_actions.evaluation.agents import OracleAgent
+from jepa_actions.evaluation.oracle import OracleContext, OracleLatents, OracleModel
+from jepa_actions.evaluation.play import play
 from jepa_actions.evaluation.protocol import load_protocol
 from jepa_actions.evaluation.statistics import wilson_interval
 from jepa_actions.evaluation.tasks import Tasks, goal_in_other_room, make_tasks
@@ -71,21 +73,21 @@ def train(config: DynamicsConfig, codec: ActionCodec, data: TwoRoomEpisodes, ste
 class TrueStateModel(OracleModel):
     """The planning protocol with learned dynamics on the true state."""
 
-    def __init__(self, dynamics: LatentDynamics, codec: ActionCodec, config: TwoRoomConfig) -> None:
-        super().__init__(codec, config)
+    def __init__(self, dynamics: LatentDynamics, codec: ActionCodec, world: TwoRoomWorld) -> None:
+        super().__init__(codec, world)
         self.dynamics = dynamics
 
-    def goal(self, position: Tensor) -> OracleLatents:
-        return OracleLatents(((position - CENTRE[:2]) / SCALE[:2])[:, None])
+    def goal(self, states: Tensor) -> OracleLatents:
+        return OracleLatents(((states - CENTRE[:2]) / SCALE[:2])[:, None])
 
     def rollout(
-        self, context: TwoRoomState, actions: Tensor, generator: torch.Generator | None = None
+        self, context: OracleContext, actions: Tensor, generator: torch.Generator | None = None
     ) -> OracleLatents:
-        z = states(context.position, context.wall_x, context.door_y)[:, None]
+        z = states(context.states, *context.layouts.unbind(-1))[:, None]
         return OracleLatents(self.dynamics.imagine(z, actions)[..., :2])
 
 
-def plan(model: OracleModel, config: TwoRoomConfig, count: int) -> dict[str, Any]:
+def plan(model: OracleModel, world: TwoRoomWorld, count: int) -> dict[str, Any]:
     """Success on tasks whose goal is in the other room."""
     protocol, found, seed = load_protocol("two_room/offset25"), [], FIRST_SEED
     while sum(map(len, found)) < count:
@@ -94,10 +96,9 @@ def plan(model: OracleModel, config: TwoRoomConfig, count: int) -> dict[str, Any
         seed += 1
     tasks = Tasks(*(torch.cat([getattr(part, f.name) for part in found])[:count] for f in fields(Tasks)))
     seeds = [decision_seed(FIRST_SEED, task) for task in range(count)]
-    agent = OracleAgent(
-        model, MPC(CEM(), model, LatentCost(), horizon=5, seeds=seeds), tasks.goal, budget=protocol.budget // BLOCK
-    )
-    solved = int(play(tasks, agent, config, protocol.budget).ever.sum())
+    mpc = MPC(CEM(), model, LatentCost(), horizon=5, seeds=seeds)
+    agent = OracleAgent(model, mpc, tasks.goal, tasks.layout, budget=protocol.budget // BLOCK)
+    solved = int(play(tasks, agent, world, protocol).ever.sum())
     return {"success_rate": solved / count, "ci95": wilson_interval(solved, count)}
 
 
@@ -139,21 +140,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     use_all_cores()
-    began, config = time.perf_counter(), TwoRoomConfig()
+    began, config, world = time.perf_counter(), TwoRoomConfig(), TwoRoomWorld()
     data = generate_episodes(5000, seed=0, episodes_per_layout=5)
     flat = data.actions.flatten(0, 1)
     codec = ActionCodec(
         ("dx", "dy"), BLOCK, flat.mean(0).numpy(), flat.std(0).numpy(), ActionBounds("ball", radius=STEP_MAX)
     )
     dynamics = train(DynamicsConfig(width=options.width, depth=options.depth), codec, data, options.steps)
-    planned = plan(TrueStateModel(dynamics, codec, config), config, options.tasks)
+    planned = plan(TrueStateModel(dynamics, codec, world), world, options.tasks)
     report = {
         "metrics": {
             "success_rate_other_room": planned["success_rate"],
             "stopped_blocks": believed(dynamics, codec, config),
         },
         "ci95": {"success_rate_other_room": planned["ci95"]},
-        "oracle": {"success_rate_other_room": plan(OracleModel(codec, config), config, options.tasks)["success_rate"]},
+        "oracle": {"success_rate_other_room": plan(OracleModel(codec, world), world, options.tasks)["success_rate"]},
         "settings": {"width": options.width, "depth": options.depth, "steps": options.steps},
         "episodes": options.tasks,
         "seeds": 1,

@@ -198,14 +198,29 @@ def test_eval_planning_writes_the_keys_that_other_programs_read(planned):
     assert planned["episodes"] == 5
     assert planned["seeds"] == 1
     assert planned["protocol"] == "two_room/offset25"
-    assert planned["planner"]["samples"] == 16
-    assert set(planned["floors"]) == {"random", "zero", "untrained"}
+    assert planned["control"]["planner"] == "cem"
+    assert planned["control"]["settings"] == {"samples": 16, "elites": 4, "iterations": 2}
+    assert set(planned["floors"]) == {"random", "zero", "straight", "untrained"}
     for section in (planned["metrics"], planned["oracle"], *planned["floors"].values()):
         assert 0 <= section["success_rate"] <= 1
     numbers = [
         v for value in planned["metrics"].values() for v in (value.values() if isinstance(value, dict) else [value])
     ]
     assert all(isinstance(number, (int, float)) for number in numbers)
+
+
+def test_several_ways_to_decide_are_compared_on_the_same_tasks(model, planned, tmp_path, capsys):
+    path = tmp_path / "out.json"
+    words = ["--compare", "cem", "cem:samples=8,execute=2", "random"]
+    printed = out_of(capsys, *planning(model, path), *words)
+    report = json.loads(path.read_text())
+    assert list(report["controls"]) == words[1:]
+    assert report["controls"]["cem:samples=8,execute=2"]["settings"] == {"samples": 8, "elites": 4, "iterations": 2}
+    assert report["controls"]["cem:samples=8,execute=2"]["execute"] == 2
+    assert report["protocol_hash"] == planned["protocol_hash"]
+    assert report["metrics"]["cem"]["success_rate"] == planned["metrics"]["success_rate"]
+    assert all(words in printed for words in words[1:])
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_script_does_what_the_command_does(planned, model, tmp_path):
@@ -265,12 +280,21 @@ def test_a_model_without_actions_is_one_line(fails, video_only, name, message):
     [
         (["planing", "--model", "M"], "invalid choice: 'planing'"),
         (["probe"], "--model"),
-        (["probe", "--model", "M", "--sedes", "2"], "did you mean --seeds?"),
-        (["probe", "--model", "M", "--seeds", "two"], "invalid int value: 'two'"),
-        (["planning", "--model", "M", "--protocol", "two_room/offset52"], "did you mean 'two_room/offset25'?"),
+        (["probe", "--model", "M", "--jsn", "x"], "did you mean --json?"),
+        (["planning", "--model", "M", "--sedes", "2"], "did you mean --seeds?"),
+        (["planning", "--model", "M", "--seeds", "two"], "invalid int value: 'two'"),
+        (["planning", "--model", "M", "--protocol", "two_room/ofset25"], "did you mean 'two_room/offset25'?"),
         (["planning", "--model", "M", "--samples", "4", "--elites", "8"], "1 <= elites <= samples"),
         (["planning", "--model", "M", "--seeds", "0"], "seeds 0"),
-        (["planning", "--model", "M", "--data", "env:two_room"], "--data is not for planning"),
+        (["planning", "--model", "M", "--planner", "cem:sampels=4"], "did you mean 'samples'?"),
+        (["planning", "--model", "M", "--planner", "mpii"], "did you mean 'mppi'?"),
+        (["planning", "--model", "M", "--planner", "inverse"], "no goal-conditioned inverse head"),
+        (["planning", "--model", "M", "--cost", "temporal"], "no temporal distance"),
+        (["planning", "--model", "M", "--cost", "l3"], "invalid choice: 'l3'"),
+        (["planning", "--model", "M", "--horizon", "2", "--execute", "3"], "execute"),
+        (["planning", "--model", "M", "--compare", "cem", "random", "--show", "x"], "--show is for one planner"),
+        (["planning", "--model", "M", "--data", "env:two_room", "--seeds", "2"], "--data is for one planner and one"),
+        (["planning", "--model", "M", "--gap", "3"], "--gap is for --data"),
         (["probe", "--model", "no/such/folder"], "no/such/folder: no such folder, and not a Hub id"),
         (["probe", "--model", "M", "--data", "no/such/data"], "no/such/data"),
     ],
@@ -321,7 +345,7 @@ def test_info_says_what_a_model_is(model, capsys, fails, tmp_path):
     tensors = load_file(Path(model) / "model.safetensors")
     expected = sum(tensor.numel() for name, tensor in tensors.items() if name in learned)
     assert facts["parameters"] == expected
-    assert facts["format_version"] == 3
+    assert facts["format_version"] == 4
     assert facts["model"]["encoder"]["width"] == 24
     assert facts["codec"]["names"] == ["dx", "dy"]
     assert str(tmp_path) in fails("info", tmp_path)

@@ -7,7 +7,15 @@ from safetensors.torch import load_file, save_file
 from tiny_world import random_frames, tiny_codec, tiny_world
 
 from jepa_actions.errors import CheckpointError
-from jepa_actions.models import DynamicsConfig, ImageTransform, InverseConfig, MotionConfig, PoolerConfig, WorldModel
+from jepa_actions.models import (
+    DistanceConfig,
+    DynamicsConfig,
+    ImageTransform,
+    InverseConfig,
+    MotionConfig,
+    PoolerConfig,
+    WorldModel,
+)
 from jepa_actions.models.serialize import ADDED
 
 VARIANTS = {
@@ -17,6 +25,11 @@ VARIANTS = {
         "cameras": ("front", "wrist"),
         "image": ImageTransform(mean=(0.0, 0.1, 0.2), std=(0.3, 0.4, 0.5)),
         "dynamics": DynamicsConfig(kind="transformer", width=24, depth=1, heads=2, history=2),
+    },
+    "goals": {
+        "distance": DistanceConfig(width=24, depth=1),
+        "goal_inverse": InverseConfig(width=24, max_gap=6, history=2),
+        "dynamics": DynamicsConfig(width=24, depth=1, history=2),
     },
     "motion": {
         "pooler": PoolerConfig(kind="patches", dim=24),
@@ -30,6 +43,9 @@ def answers(model: WorldModel) -> list[torch.Tensor]:
     context = model.encode(frames, past_actions=torch.ones(2, 1, model.action_dim))
     rollout = model.rollout(context, torch.ones(2, 3, 2, model.action_dim))
     belief = model.infer_actions(context.z, context.z.flip(0), 1)
+    if model.distance is not None:
+        far, goal = model.temporal_distance(context.z, context.z.flip(0)), context.z.flip(0)
+        return [rollout.z, far, model.goal_actions(context.z, goal, before=context.before).mean, model.distance.reach]
     tokens = model.encoder(model.images(frames)[model.config.cameras[0]])
     ids = torch.arange(4).expand(2, -1)
     return [context.z, rollout.z, belief.mean, belief.std, model.predictor(tokens[:, :4], ids, ids + 16, "future")]
@@ -144,8 +160,8 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     [
-        (("format_version",), 4, "format_version 4 is newer than 3, which this release reads: upgrade"),
-        (("format_version",), "1", "format_version: expected a whole number from 1 to 3, found '1'"),
+        (("format_version",), 5, "format_version 5 is newer than 4, which this release reads: upgrade"),
+        (("format_version",), "1", "format_version: expected a whole number from 1 to 4, found '1'"),
         (("library",), "other", "not a jepa_actions model"),
         (("notes",), "", r"missing or unknown: \['notes'\]"),
         (("model", "encoder", "depht"), 3, r"model.encoder: unknown field 'depht' \(did you mean 'depth'\?\)"),
@@ -156,7 +172,7 @@ def edit(folder: Path, *keys: str, value: object) -> None:
         (("model", "encoder", "image_size"), [16], "model.encoder.image_size: expected tuple"),
         (("model", "encoder"), [], "model.encoder: expected an object, found list"),
         (("model", "dynamics", "kind"), "lstm", r"model.dynamics.kind: expected one of \('mlp', 'transformer', 'ac'\)"),
-        (("model", "dynamics", "history"), 2, "expected dynamics.history 1, found 2"),
+        (("model", "dynamics", "proprio"), 2, "dynamics.kind mlp takes an action alone"),
         (("model", "pooler", "dim"), "wide", "model.pooler.dim: expected int"),
         (("codec", "std"), [0.0, 1.0], "std > 0"),
         (("codec", "block"), 0, "block"),
@@ -182,7 +198,7 @@ def rewind(folder: Path, version: int = 1) -> None:
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_model_of_an_older_format_still_answers_the_same(tmp_path, version):
     model = tiny_world(tiny_codec(block=2), **VARIANTS["memory"])
     model.save_pretrained(tmp_path)
@@ -196,7 +212,11 @@ def test_a_model_of_an_older_format_still_answers_the_same(tmp_path, version):
 def test_the_released_model_of_format_1_loads():
     folder = Path(__file__).parents[2] / "checkpoints" / "two_room"
     assert json.loads((folder / "config.json").read_text())["format_version"] == 1
-    assert WorldModel.from_pretrained(folder).config.backbone is None
+    loaded = WorldModel.from_pretrained(folder)
+    assert loaded.config.backbone is None
+    assert loaded.distance is None
+    assert loaded.goal_inverse is None
+    assert loaded.config.inverse.history == 1
 
 
 def test_a_field_that_came_later_is_no_part_of_format_1(folder):
