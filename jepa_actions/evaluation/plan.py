@@ -12,8 +12,9 @@ from torch import Tensor
 
 from jepa_actions.data import ActionBounds, ActionCodec, ModelBounds
 from jepa_actions.errors import DataError, PlanningError, ShapeError
+from jepa_actions.evaluation.control import Control, make_cost
 from jepa_actions.models import WorldModel
-from jepa_actions.planning import Bounded, CEMConfig, LatentCost, PlannerPreset, Problem
+from jepa_actions.planning import Bounded, CEMConfig, Cost, LatentCost, PlannerPreset, Problem
 
 
 @torch.no_grad()
@@ -33,7 +34,8 @@ def plan(
         model: with an action codec.
         frame, goal: uint8 RGB pictures of the model's size; one per camera, by name, where it has several.
         horizon: model steps; the preset's, or 5, when None.
-        planner: budget of CEM, or a published planner with its cost, horizon and bounds (`planning.presets`).
+        planner: budget of CEM, whose cost is the temporal distance where the model has one and latent L2 elsewhere;
+            or a published planner with its cost, horizon and bounds (`planning.presets`).
         proprio: at the present, in raw units; for a model whose dynamics reads it.
         seed: the same seed gives the same plan.
 
@@ -49,6 +51,7 @@ def plan(
     if codec is None:
         raise ShapeError("this model has no action codec: it was trained on video without actions")
     now, target = (_named(model, picture) for picture in (frame, goal))
+    published = isinstance(planner, PlannerPreset)
     preset = (
         planner if isinstance(planner, PlannerPreset) else PlannerPreset(planner or CEMConfig(), LatentCost(), 5, 1)
     )
@@ -56,7 +59,8 @@ def plan(
     pictures = {camera: image[None, None] for camera, image in now.items()}
     reading = () if proprio is None else (torch.tensor([[list(proprio)]], dtype=torch.float32),)
     context = model.encode(pictures, *reading)
-    cost, latent_goal = preset.cost, model.goal({camera: image[None] for camera, image in target.items()})
+    cost: Cost = preset.cost if published else make_cost(Control().resolved(model), model)
+    latent_goal = model.goal({camera: image[None] for camera, image in target.items()})
     bounded = Bounded(model, _bounds(codec, preset))
     found = preset.build()(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
     still = codec.encode(codec.still()).expand(1, 1, horizon, -1)
