@@ -13,6 +13,7 @@ from tiny_world import random_frames, tiny_recipe
 from jepa_actions.config import load_config
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation import suite
+from jepa_actions.evaluation.control import Control
 from jepa_actions.evaluation.heads import FitBudget
 from jepa_actions.evaluation.inverse import evaluate_inverse
 from jepa_actions.evaluation.plan import plan, read_pictures
@@ -27,6 +28,7 @@ from jepa_actions.training import ObjectivesConfig, TrainConfig, train
 
 FROZEN = ObjectivesConfig(masked=None, forward=ForwardConfig(), inverse=InverseLossConfig())
 TINY_CEM = CEMConfig(samples=8, elites=2, iterations=2)
+TINY_CONTROL = Control(settings={"samples": 8, "elites": 2, "iterations": 2})
 
 
 def frozen_recipe(out: Path, *, pooler: str = "patches", cache: str = "none", **optim: object) -> TrainConfig:
@@ -139,10 +141,10 @@ def test_the_debug_preset_evaluates_by_every_name_but_masked(trained, monkeypatc
     small = {"train_limit": 40, "limit": 20, "budget": FitBudget(2, 8, 1e-3, 0.0)}
     monkeypatch.setattr(suite, "evaluate_inverse", partial(evaluate_inverse, **small))
     names = ["rollout", "probe", "inverse", "planning"]
-    reports = evaluate_all(trained, config, data, names, episodes=2, planner=TINY_CEM)
+    reports = evaluate_all(trained, config, data, names, episodes=2, control=TINY_CONTROL)
     assert list(reports["rollout"]["metrics"]["px_error"]) == [str(k) for k in range(1, 9)]
     assert reports["inverse"]["metrics"]["r2_mean"] < 1
-    assert reports["planning"]["planner"]["history"] == 3
+    assert reports["planning"]["control"]["history"] == 3
     assert reports["probe"]["floors"]["untrained"] == reports["probe"]["metrics"], (
         "patches as they are: nothing learned"
     )
