@@ -7,6 +7,8 @@ from jepa_actions.models.dynamics import Cache
 
 KINDS = [
     {"kind": "mlp"},
+    {"kind": "mlp", "history": 2},
+    {"kind": "mlp", "history": 3},
     {"kind": "transformer", "heads": 2},
     {"kind": "transformer", "heads": 2, "history": 2},
     {"kind": "transformer", "heads": 2, "history": 3, "depth": 1},
@@ -111,6 +113,19 @@ def test_no_change_learned_is_the_present_state():
     assert torch.equal(model(z, a), z)
 
 
-def test_an_mlp_with_a_history_is_refused():
-    with pytest.raises(ConfigError, match=r"expected dynamics\.history 1, found 2"):
-        dynamics(kind="mlp", history=2)
+def test_an_mlp_with_a_history_sees_how_the_present_came_about():
+    model = dynamics(kind="mlp", history=2)
+    z, actions = sequence()
+    forward = model(z, actions)
+    changed = z.clone()
+    changed[:, 1] += 1.0
+    moved = (model(changed, actions) - forward).abs().amax((0, 2, 3)) > 1e-4
+    assert moved.tolist() == [False, True, True, False, False, False], "the state itself and the one after it"
+    still = model(z[:, :1], actions[:, :1])
+    close(forward[:, :1], still)
+    close(model(z[:, :1].expand(-1, 2, -1, -1), actions[:, :1].expand(-1, 2, -1))[:, 1:], still)
+
+
+def test_a_bad_setting_of_an_mlp_is_named():
+    with pytest.raises(ConfigError, match=r"dynamics\.kind mlp takes an action alone"):
+        dynamics(kind="mlp", proprio=2)
