@@ -1,7 +1,6 @@
 """`jepa-actions eval planning`: one way to decide against floors and oracle, or several beside each other."""
 
 from argparse import Namespace
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jepa_actions.cli_parser import Parser
@@ -57,11 +56,11 @@ def planning(argv: list[str]) -> None:
     model = WorldModel.from_pretrained(options.model)
     settings = {key: getattr(options, key) for key in ("samples", "elites", "iterations")}
     base = Control(cost=options.cost, horizon=options.horizon, execute=options.execute)
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = [f"{key}={value}" for key, value in settings.items() if value is not None]
 
     def control(words: str) -> Control:
-        found = parse_control(words, base)
-        return replace(found, settings=given | found.settings) if given else found
+        name, _, rest = words.partition(":")
+        return parse_control(f"{name}:{','.join([*given, rest])}", base)  # what a SPEC says itself comes last
 
     if options.data:
         _offline(model, control(options.planner), options)

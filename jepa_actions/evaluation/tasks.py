@@ -125,7 +125,7 @@ def _cut(protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
         step=step,
         goal_episode=other + draw * DRAW,
         goal_step=later,
-    ).take((data.layouts[rows] == data.layouts[other]).all(-1))
+    ).take((data.layouts[rows] == data.layouts[other]).all(-1) & ((other != rows) | (protocol.sampler == "offset")))
 
 
 def _neighbour(rows: Int[Tensor, "n"], per_layout: int) -> Int[Tensor, "n"]:

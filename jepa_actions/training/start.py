@@ -30,7 +30,7 @@ def start_model(
     if config.backbone is not None and init is not None:
         if init.startswith(PUBLISHED):
             raise ConfigError(f"init: {init} has weights for model.encoder, but the recipe has model.backbone")
-        return _start_frozen(config, codec, init)
+        return _start_frozen(config, codec, init, keep)
     if init is None or init.startswith(PUBLISHED):
         if set(keep) & set(LEARNED):
             raise ConfigError(f"train.freeze {', '.join(keep)}: found init {init}, expected a model folder with them")
@@ -45,10 +45,14 @@ def start_model(
     _check_same(source.config, model.config)
     for part in ("encoder", "predictor", "pooler"):
         getattr(model, part).load_state_dict(getattr(source, part).state_dict())
+    _copy_learned(keep, source, model)
+    return model
+
+
+def _copy_learned(keep: Sequence[str], source: WorldModel, model: WorldModel) -> None:
     for part in LEARNED:
         if part in keep:
             _copy_part(part, source, model)
-    return model
 
 
 def _copy_part(part: str, source: WorldModel, model: WorldModel) -> None:
@@ -76,16 +80,17 @@ def _start_published(model: WorldModel, source: str) -> None:
         getattr(model, part).load_state_dict(getattr(found, part).state_dict(), assign=True)
 
 
-def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str) -> WorldModel:
-    """The backbone and the pooler of a saved model, where the recipe's encoder is a frozen backbone."""
+def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str, keep: Sequence[str]) -> WorldModel:
+    """The backbone, the pooler and `keep` of a saved model, where the recipe's encoder is a frozen backbone."""
     source = WorldModel.from_pretrained(init)
     if not isinstance(source.encoder, FrameBackbone):
         raise ConfigError(
             f"init: model.backbone is null there, {config.backbone.name if config.backbone else None} in the recipe"
         )
-    model = WorldModel(config, codec, backbone=source.encoder)
+    model = WorldModel(config, source.codec if set(keep) & set(LEARNED) else codec, backbone=source.encoder)
     _check_same(source.config, model.config)
     model.pooler.load_state_dict(source.pooler.state_dict())
+    _copy_learned(keep, source, model)
     return model
 
 
