@@ -31,7 +31,7 @@ class InversePolicy:
     @torch.no_grad()
     def __call__(self, context: Any, goal: Any) -> Float[Tensor, "p a"]:
         """The next model action of every problem."""
-        mean: Tensor = self.model.goal_actions(context.z, goal.z, before=context.before).mean
+        mean: Tensor = self.model.goal_actions(context.z, goal.z, before=getattr(context, "before", None)).mean
         return self.model.action_bounds.project(mean)
 
 
@@ -94,7 +94,8 @@ class InverseProposals:
         generator = torch.Generator().manual_seed(self.seed)
         z = context.z[:, None].expand(-1, self.count, *context.z.shape[1:])
         z_goal = goal.z[:, None].expand_as(z).flatten(0, 1)
-        before = None if context.before is None else context.before[:, None].expand_as(z)
+        before = getattr(context, "before", None)  # a model of one frame need not say
+        before = None if before is None else before[:, None].expand_as(z)
         actions: list[Tensor] = []
         for step in range(horizon):
             known = None if before is None else before.flatten(0, 1)
