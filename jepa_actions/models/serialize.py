@@ -45,7 +45,13 @@ ADDED: dict[int, dict[str, Any]] = {
         "codec.classes": [],
         "codec.normalise": [],
     },
-    4: {"model.distance": None, "model.goal_inverse": None, "model.subgoal": None, "model.inverse.history": 1},
+    4: {
+        "model.distance": None,
+        "model.goal_inverse": None,
+        "model.subgoal": None,
+        "model.inverse.history": 1,
+        "model.pooler.hidden": 256,
+    },
 }
 LIBRARY = "jepa_actions"
 _FIELDS = {"library", "format_version", "model", "codec", "extra"}

@@ -19,17 +19,27 @@ from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.rollout_cache import Cache
 from jepa_actions.models.subgoal import SubgoalConfig, SubgoalHead
-from jepa_actions.nn import AttentionBackend, AttentivePooler, Distribution, PatchReadout, set_attention_backend
+from jepa_actions.nn import (
+    AttentionBackend,
+    AttentivePooler,
+    Distribution,
+    FlattenReadout,
+    PatchReadout,
+    set_attention_backend,
+)
 
 
 @dataclass(frozen=True)
 class PoolerConfig:
-    """From patch tokens to latent tokens: `attention` gives `latents` per camera, `patches` keeps them all."""
+    """From patch tokens to latent tokens: `attention` gives `latents` per camera, `patches` keeps them all, `flatten`
+    makes one of all of them side by side.
+    """
 
-    kind: Literal["attention", "patches"] = "attention"
+    kind: Literal["attention", "patches", "flatten"] = "attention"
     latents: int = 1  # attention only: latent tokens per camera
     dim: int = 64
     heads: int = 4
+    hidden: int = 256  # flatten only: width of the hidden layer
     normalise: bool = False  # patches only: layer norm, without parameters, on every latent token (V-JEPA 2-AC)
 
     def __post_init__(self) -> None:
@@ -159,6 +169,9 @@ class WorldModel(nn.Module):
         per_camera = self.grid[0] * self.grid[1]
         if pooler.kind == "patches":
             self.pooler: nn.Module = PatchReadout(width, pooler.dim, normalise=pooler.normalise)
+        elif pooler.kind == "flatten":
+            self.pooler = FlattenReadout(width, per_camera, pooler.dim, pooler.hidden)
+            per_camera = 1
         else:
             self.pooler = AttentivePooler(width, pooler.dim, pooler.latents, pooler.heads, self.grid)
             per_camera = pooler.latents

@@ -5,7 +5,7 @@ from jepa_actions.nn.block_causal import BlockCausal
 from jepa_actions.nn.distributions import Categorical, Distribution, Gaussian, Mixed, OneHots
 from jepa_actions.nn.gather import gather_rows
 from jepa_actions.nn.packed import packed_attention
-from jepa_actions.nn.pooler import AttentivePooler, PatchReadout, sincos_positions
+from jepa_actions.nn.pooler import AttentivePooler, FlattenReadout, PatchReadout, sincos_positions
 from jepa_actions.nn.quasimetric import metric_residual
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
 from jepa_actions.nn.shared_attention import shared_attention
@@ -26,6 +26,7 @@ __all__ = [
     "BlockCausal",
     "Categorical",
     "Distribution",
+    "FlattenReadout",
     "Gaussian",
     "Mixed",
     "Mlp",

@@ -74,3 +74,32 @@ class PatchReadout(nn.Module):
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b p o"]:
         out: Tensor = self.proj(tokens)
         return F.layer_norm(out, out.shape[-1:]) if self.normalise else out
+
+
+class FlattenReadout(nn.Module):
+    """One latent token from all patches side by side, each with weights of its own, through one hidden layer.
+
+    What is small and stands somewhere, such as a door, survives; an attentive pooler keeps what its losses ask for. The
+    convolutional encoders of PLDM (arXiv 2502.14819) and eb_jepa end this way.
+
+    Args:
+        dim: channels of a patch token.
+        patches: tokens of a frame.
+        out_dim: channels of the latent.
+        hidden: width of the hidden layer.
+    """
+
+    def __init__(self, dim: int, patches: int, out_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.patches = patches
+        self.standardise_in = Standardise(dim)
+        self.fc_in = nn.Linear(dim * patches, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.out = nn.Linear(hidden, out_dim)
+        self.standardise = Standardise(out_dim)
+
+    def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b 1 o"]:
+        """Patch tokens of one frame in raster order -> one latent token."""
+        x = self.norm(F.gelu(self.fc_in(self.standardise_in(tokens).flatten(1))))
+        out: Tensor = self.standardise(self.out(x))
+        return out[:, None]

@@ -183,5 +183,6 @@ class TrainConfig:
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
     train: OptimConfig = field(default_factory=OptimConfig)
     init: str | None = None  # weights to start from: a model folder or Hub id, or vjepa2: and V-JEPA 2's published ones
+    init_parts: tuple[Literal["encoder", "predictor", "pooler"], ...] = ("encoder", "predictor", "pooler")  # of `init`
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     evaluate: tuple[str, ...] = ()  # evaluations run at the end, by name: planning, inverse, probe, rollout, masked

@@ -133,7 +133,7 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
     freeze = config.train.freeze
     if freeze and not config.train.freeze_encoder:
         raise ConfigError(f"train.freeze {', '.join(freeze)}: expected train.freeze_encoder true with it")
-    model = start_model(config.model, data.codec, config.init, freeze)
+    model = start_model(config.model, data.codec, config.init, freeze, config.init_parts)
     for part in ("encoder", *freeze) if config.train.freeze_encoder else ():
         frozen = getattr(model, part)
         if frozen is None:
@@ -214,8 +214,8 @@ def train(
         desc=config.name,
     )
     module.train()
-    for part in optim.freeze:  # running statistics, too, stay as they are
-        getattr(model, part).eval()
+    for name in optim.freeze:  # running statistics, too, stay as they are
+        getattr(model, name).eval()
     for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
         log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
         torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw on their own

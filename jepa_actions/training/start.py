@@ -8,19 +8,25 @@ from jepa_actions.errors import CheckpointError, ConfigError
 from jepa_actions.models import Architecture, FrameBackbone, WorldModel, WorldModelConfig, load_vjepa2
 
 PUBLISHED = "vjepa2:"
+GIVEN = ("encoder", "predictor", "pooler")
 LEARNED = ("dynamics", "inverse", "distance")  # what `init` gives only where asked
 
 
 def start_model(
-    config: WorldModelConfig, codec: ActionCodec | None, init: str | None, keep: Sequence[str] = ()
+    config: WorldModelConfig,
+    codec: ActionCodec | None,
+    init: str | None,
+    keep: Sequence[str] = (),
+    given: Sequence[str] = GIVEN,
 ) -> WorldModel:
     """A model of the recipe, with the weights that `init` names.
 
     Args:
         config: the recipe's model.
         codec: of its actions; None where there are none.
-        init: a model folder or Hub id, which gives encoder, predictor and pooler; `vjepa2:` and a folder, a Hub id or
-            a `.pt` of V-JEPA 2, which gives encoder and predictor; None gives nothing.
+        init: a model folder or Hub id, which gives encoder, predictor and pooler (or what `given` names); `vjepa2:` and
+            a folder, a Hub id or a `.pt` of V-JEPA 2, which gives encoder and predictor; None gives nothing.
+        given: the parts that a model folder gives; what is not named starts anew.
         keep: more parts that a model folder gives, as they are; with dynamics or inverse head its codec too.
 
     Raises:
@@ -42,8 +48,8 @@ def start_model(
     model = WorldModel(config, source.codec if set(keep) & set(LEARNED) else codec)
     if source.config.backbone is not None:
         raise ConfigError(f"init: model.backbone is {source.config.backbone.name} there, null in the recipe")
-    _check_same(source.config, model.config)
-    for part in ("encoder", "predictor", "pooler"):
+    _check_same(source.config, model.config, (*given, "image"))
+    for part in given:
         getattr(model, part).load_state_dict(getattr(source, part).state_dict())
     _copy_learned(keep, source, model)
     return model
@@ -88,16 +94,16 @@ def _start_frozen(config: WorldModelConfig, codec: ActionCodec | None, init: str
             f"init: model.backbone is null there, {config.backbone.name if config.backbone else None} in the recipe"
         )
     model = WorldModel(config, source.codec if set(keep) & set(LEARNED) else codec, backbone=source.encoder)
-    _check_same(source.config, model.config)
+    _check_same(source.config, model.config, ("backbone", "pooler"))
     model.pooler.load_state_dict(source.pooler.state_dict())
     _copy_learned(keep, source, model)
     return model
 
 
-def _check_same(before: WorldModelConfig, now: WorldModelConfig) -> None:
+def _check_same(before: WorldModelConfig, now: WorldModelConfig, parts: Sequence[str]) -> None:
     """Weights only mean the same in the same architecture; the picture size alone may differ."""
     frozen = now.backbone is not None
-    for part in ("backbone", "pooler") if frozen else ("encoder", "predictor", "pooler", "image"):
+    for part in parts:
         there, here = asdict(getattr(before, part)), asdict(getattr(now, part))
         changed = [
             f"model.{part}.{key} is {there[key]!r} there, {here[key]!r} in the recipe"
