@@ -61,3 +61,14 @@ def test_what_does_not_fit_is_said_before_it_is_made(room):
         cache.read(np.array([0]), np.array([[0]]))
     assert "\n" not in str(e.value)
     assert LatentCache(room, encoder, range(4), limit=4 * 31 * 512).read(np.array([0]), np.array([[0]]))
+
+
+def test_only_frames_that_may_be_asked_for_are_encoded(room):
+    encoder = Encoder()
+    cache = LatentCache(room, encoder, range(4), every=5)
+    episodes, frames = np.array([2, 0]), np.array([[0, 10], [30, 5]])
+    expected = Encoder()(room.read_clips(episodes, frames))["image"]
+    assert torch.equal(cache.read(episodes, frames)["image"], expected)
+    assert encoder.asked == [(1, 7)] * 2  # frames 0, 5, ..., 30
+    with pytest.raises(DataError, match="expected frames that 5 divides, found"):
+        cache.read(np.array([0]), np.array([[0, 7]]))

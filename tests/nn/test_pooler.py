@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from jepa_actions.nn import AttentivePooler, PatchReadout, sincos_positions
+from jepa_actions.nn import AttentivePooler, FlattenReadout, PatchReadout, sincos_positions
 
 
 def test_every_place_has_a_code_of_its_own():
@@ -52,3 +52,19 @@ def test_patches_are_kept_and_projected_only_where_the_width_changes():
     tokens = torch.randn(2, 9, 16)
     assert PatchReadout(16, 16)(tokens) is tokens
     assert PatchReadout(16, 8)(tokens).shape == (2, 9, 8)
+
+
+def test_patches_side_by_side_keep_where_things_are_and_what_is_small():
+    torch.manual_seed(0)
+    readout = FlattenReadout(16, 9, 8, hidden=32)
+    tokens = torch.randn(64, 9, 16)
+    for _ in range(100):
+        readout(tokens)  # the running statistics find the batch's
+    readout.eval()
+    out = readout(tokens)
+    assert out.shape == (64, 1, 8)
+    assert not torch.allclose(readout(tokens.roll(1, dims=1)), out, atol=1e-2)
+    moved = tokens.clone()
+    moved[:, 4] += 0.1  # one patch, a little
+    assert (readout(moved) - out).abs().amax(-1).min() > 1e-3
+    torch.testing.assert_close(readout(tokens[:1]), out[:1])  # a state depends on its own frame alone

@@ -13,10 +13,19 @@ from walled_grid import MOVES, WALL, as_batch, free_cells, latents, number, shor
 
 from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.errors import ConfigError, DataError
-from jepa_actions.models import DistanceConfig, InverseConfig, InverseHead, TemporalDistance
+from jepa_actions.models import (
+    DistanceConfig,
+    InverseConfig,
+    InverseHead,
+    SubgoalConfig,
+    SubgoalHead,
+    TemporalDistance,
+)
 from jepa_actions.objectives import (
     GoalInverseLossConfig,
     GoalInverseObjective,
+    SubgoalLossConfig,
+    SubgoalObjective,
     TemporalDistanceConfig,
     TemporalDistanceObjective,
     Views,
@@ -254,9 +263,59 @@ def test_models_without_the_parts_are_refused():
         (GoalInverseLossConfig, {"beta": -1.0}),
         (GoalInverseLossConfig, {"largest": 0.5}),
         (DistanceConfig, {"directed": 0}),
+        (DistanceConfig, {"fourier": -1}),
     ],
 )
 def test_bad_settings_are_named(make, wrong):
     ((key, value),) = wrong.items()
     with pytest.raises(ConfigError, match=f"{key} {value}"):
         make(**wrong)
+
+
+# -- sub-goals ---------------------------------------------------------------------------------------------------------
+
+
+def test_subgoals_are_imagined_on_the_way_without_actions(learned):
+    distance, _ = learned
+    torch.manual_seed(0)
+    head = SubgoalHead(SubgoalConfig(width=64, depth=1), 1, 81)
+    model = SimpleNamespace(distance=distance, subgoal=head)
+    fit(SubgoalObjective(SubgoalLossConfig(pairs=1024, beta=6.0)), model, head.parameters(), 250)
+    one, other = ONE[ASTRIDE], OTHER[ASTRIDE]
+    with torch.no_grad():
+        ahead = head(latents(one), latents(other))[:, 0]
+    moves = MOVES[:, None]
+    there = stepped(one[None], moves)  # (4, pairs, 2)
+    likely = ahead.gather(1, number(there).T).argmax(1)  # of the cells next to it, the one that it looks most like
+    chosen = MOVES[likely]
+    nearer = FAR[number(stepped(one, chosen)), number(other)] < TRUE[ASTRIDE]
+    assert nearer.float().mean() > 0.8
+    plain = SimpleNamespace(distance=distance, subgoal=None)
+    views = Views(plain, as_batch(PATHS[:4]), None)
+    with pytest.raises(ConfigError, match=r"objectives\.subgoal needs model\.subgoal, found null"):
+        SubgoalObjective(SubgoalLossConfig())(plain, views, torch.Generator())
+
+
+@pytest.mark.parametrize("fourier", [0, 128])
+def test_fourier_features_draw_a_sharp_edge_that_smooth_latents_hide(fourier):
+    """Two sides of an edge in one smooth coordinate, which chains of steps never cross."""
+    torch.manual_seed(0)
+    config = DistanceConfig(width=64, depth=1, directed=16, symmetric=16, fourier=fourier, frequency=2.0)
+    distance = TemporalDistance(config, 1, 1)
+    optimizer, numbers = torch.optim.AdamW(distance.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
+    objective = TemporalDistanceObjective(TemporalDistanceConfig(pairs=1024))
+    model = SimpleNamespace(distance=distance)
+    for _ in range(200):
+        side = torch.randint(2, (32, 1), generator=numbers) * 2.0 - 1.0
+        walk = torch.rand(32, 1, generator=numbers) + 0.1 * torch.randn(32, 12, generator=numbers).cumsum(1)
+        z = (side * walk.abs())[..., None, None]
+        batch = replace(as_batch(PATHS[:32, :12]), z=z)
+        loss, _ = objective(model, Views(model, batch, None), numbers)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    near = torch.tensor([0.05, 0.15, 0.25])
+    with torch.no_grad():
+        across = distance(-near[:, None, None], near[:, None, None]).mean()
+        beside = distance(near[:, None, None] + 2 * near[:, None, None], near[:, None, None]).mean()
+    assert (float(across) > 3 * float(beside)) == bool(fourier)

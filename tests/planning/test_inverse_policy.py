@@ -11,7 +11,7 @@ from linear_model import Ball, Box, Latent, LinearModel
 from torch import Tensor
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.planning import CEM, MPC, CEMConfig, InversePolicy, InverseProposals, LatentCost
+from jepa_actions.planning import CEM, MPC, CEMConfig, InversePolicy, InverseProposals, LatentCost, SubgoalPolicy
 
 
 @dataclass
@@ -117,3 +117,19 @@ def test_bad_settings_are_named():
     for count, noise in ((0, 1.0), (4, -1.0)):
         with pytest.raises(ConfigError, match=f"found count {count}, noise {noise}"):
             InverseProposals(Knowing(BOX), count=count, noise=noise)
+
+
+class Imagining(Knowing):
+    """Imagines the next state half way to the goal, and reads the action off the pair exactly."""
+
+    def next_on_the_way(self, z, z_goal):
+        return z + (z_goal - z) / 2
+
+    def infer_actions(self, z, z_next, k):
+        assert k == 1
+        return SimpleNamespace(mean=(z_next - z)[:, 0])
+
+
+def test_a_subgoal_policy_takes_the_action_that_leads_to_what_it_imagined_next():
+    found = SubgoalPolicy(Imagining(Box(torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0]))))(Context(HERE), GOAL)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.15], [0.15, 0.0]]))  # half of 3 is cut to the bounds
