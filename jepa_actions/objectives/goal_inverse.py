@@ -97,13 +97,13 @@ class GoalInverseObjective:
         most = (steps - first).clamp(max=head.config.max_gap)
         gap = 1 + (unit * most).long().clamp(max=head.config.max_gap - 1)
         clip, first, gap = (x.to(z.device) for x in (clip, first, gap))
-        real = views.batch.frame_mask
+        actions, real = _actions(views), views.batch.frame_mask
         known = views.step_mask()[clip, first]
         if real is not None:
             known = known * real[clip, first + gap].to(known)
         before = torch.where((first > 0) & self._shown(count, generator, first), first - 1, first)
         q = head(z[clip, first], z[clip, first + gap], gap, z[clip, before])
-        return masked_mean(q.loss(_actions(views)[clip, first]), known)
+        return masked_mean(q.loss(actions[clip, first]), known)
 
 
 def _actions(views: Views) -> Tensor:
