@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--protocol", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--planners", nargs="+", default=["cem", "inverse", "cem:cost=l2"])
+    parser.add_argument("--planners", nargs="+", default=["cem:evaluations=256", "inverse"])
     options = parser.parse_args()
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
@@ -39,7 +39,12 @@ def main() -> None:
     )
     print(comparison_table(compared))
     floor = evaluate_planning(
-        untrained_like(model), options.protocol, seeds=options.seeds, history=model.history, oracle=False
+        untrained_like(model),
+        options.protocol,
+        control=parse_control(options.planners[0]),
+        seeds=options.seeds,
+        history=model.history,
+        oracle=False,
     )
     inverse = evaluate_inverse(model, data)
     for name, report in (("compare", compared), ("untrained", floor), ("inverse", inverse)):

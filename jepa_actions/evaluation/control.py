@@ -40,7 +40,8 @@ class Control:
         settings: of the planner, where they are not its defaults.
         evaluations: model evaluations per decision that the planner's budget is scaled to; its default when None.
         cost: `auto` is the temporal distance where the model has one, and `l2` elsewhere.
-        reduce: over the imagined steps, see `planning.cost.reduced`.
+        reduce: over the imagined steps, see `planning.cost.reduced`; `auto` is `sum` for the temporal distance, under
+            which a plan may not put off arriving, and `last` for latent distances, as published.
         reach: charge imagined steps that the temporal distance finds longer than real ones; with cost temporal.
         horizon, execute: model steps imagined by a plan, and executed before the next one.
         proposals: action sequences that the inverse head proposes; 0 is none.
@@ -51,7 +52,7 @@ class Control:
     settings: dict[str, Any] = field(default_factory=dict)
     evaluations: int | None = None
     cost: str = "auto"
-    reduce: str = "last"
+    reduce: str = "auto"
     reach: bool = True
     horizon: int = 5
     execute: int = 1
@@ -72,13 +73,16 @@ class Control:
         return make_planner(self.planner, evaluations=self.evaluations, **settings)
 
     def resolved(self, model: Any) -> "Control":
-        """With the cost that `auto` means for a model. Raises ConfigError for a cost that it has not learned."""
+        """With the cost and reduction that `auto` means for a model.
+
+        Raises ConfigError for a cost that it has not learned.
+        """
         learned = getattr(model, "distance", None) is not None
         if self.cost == "temporal" and not learned:
             raise ConfigError("cost temporal: this model has no temporal distance, expected one of l2, l1, cosine")
-        if self.cost != "auto":
-            return self
-        return replace(self, cost="temporal" if learned else "l2")
+        cost = self.cost if self.cost != "auto" else "temporal" if learned else "l2"
+        reduce = self.reduce if self.reduce != "auto" else "sum" if cost == "temporal" else "last"
+        return replace(self, cost=cost, reduce=reduce)
 
     def describe(self) -> dict[str, Any]:
         """For a report."""
@@ -122,7 +126,8 @@ def _number(word: str) -> Any:
 
 
 def make_cost(control: Control, model: Any) -> Cost:
-    """The cost of a resolved control in a model."""
+    """The cost of a control in a model."""
+    control = control.resolved(model)
     if control.cost != "temporal":
         return LatentCost(control.cost, control.reduce)
     reach = float(model.distance.reach) if control.reach else None

@@ -87,7 +87,7 @@ def energy_landscape(
     began = time.perf_counter()
     if grid < 3 or k < 1:
         raise ConfigError(f"energy_landscape: found grid {grid} and k {k}, expected at least 3 and 1")
-    control = (control or Control()).resolved(model)
+    control = (control or Control(reduce="last")).resolved(model)  # to be there after k steps, not before
     clips = heldout_clips(model, data, k=k, limit=limit, seed=seed)
     one, two = _dimensions(clips, dims)
     x, y, tried, allowed = _grid(clips, (one, two), grid)

@@ -68,7 +68,7 @@ def evaluate_offline(
     began = time.perf_counter()
     if k < 1 or candidates < 2:
         raise ConfigError(f"evaluate_offline: found k {k} and candidates {candidates}, expected at least 1 and 2")
-    control = (control or Control()).resolved(model)
+    control = (control or Control(reduce="last")).resolved(model)  # to be there after k steps, not before
     clips = heldout_clips(model, data, k=k, limit=limit, seed=seed)
     pool = recorded_sequences(model, data, k)
     displacement = Displacement(clips.codec, pool)

@@ -67,6 +67,9 @@ def test_the_cost_is_the_temporal_distance_where_it_was_learned():
     assert Control().resolved(plain).cost == "l2"
     assert Control().resolved(learned).cost == "temporal"
     assert Control(cost="l1").resolved(learned).cost == "l1"
+    assert Control().resolved(plain).reduce == "last"
+    assert Control().resolved(learned).reduce == "sum"
+    assert Control(reduce="last").resolved(learned).reduce == "last"
     with pytest.raises(ConfigError, match="cost temporal: this model has no temporal distance"):
         Control(cost="temporal").resolved(plain)
     cost = make_cost(Control(reduce="sum").resolved(learned), learned)
