@@ -16,7 +16,7 @@ def planning(argv: list[str]) -> None:
 
     With `--data D [--gap K]` in place of P: offline, from o_t to o_{t+k}, the planned against the recorded actions.
     """
-    from jepa_actions.evaluation.control import COSTS, Control, parse_control
+    from jepa_actions.evaluation.control import COSTS, POLICIES, Control, parse_control
     from jepa_actions.evaluation.planning import evaluate_planning
     from jepa_actions.evaluation.suite import table, untrained_like, write_json
     from jepa_actions.models import WorldModel
@@ -32,8 +32,8 @@ def planning(argv: list[str]) -> None:
     parser.add_argument(
         "--planner",
         default="cem",
-        help="PLANNER[:key=value,...]: random, cem, icem, mppi, mppi_classical, gradient, hybrid, cmaes or inverse, "
-        "with settings such as evaluations=256, proposals=8, cost=l2",
+        help="PLANNER[:key=value,...]: random, cem, icem, mppi, mppi_classical, gradient, hybrid, cmaes, inverse or "
+        "subgoal, with settings such as evaluations=256, proposals=8, cost=l2",
     )
     parser.add_argument("--compare", nargs="+", metavar="SPEC", help="several planners on the same tasks")
     parser.add_argument("--cost", choices=COSTS, default="auto", help="default: temporal where it is learned, else l2")
@@ -60,7 +60,8 @@ def planning(argv: list[str]) -> None:
 
     def control(words: str) -> Control:
         name, _, rest = words.partition(":")
-        return parse_control(f"{name}:{','.join([*given, rest])}", base)  # what a SPEC says itself comes last
+        of_search = [] if options.compare and name in POLICIES else given
+        return parse_control(f"{name}:{','.join([*of_search, rest])}", base)  # what a SPEC says itself comes last
 
     if options.data:
         _offline(model, control(options.planner), options)
@@ -122,13 +123,13 @@ def distance(argv: list[str]) -> None:
     """`eval distance --model M [--env NAME]`: the learned temporal distance against the true shortest way."""
     from jepa_actions.envs.worlds import WORLDS
     from jepa_actions.evaluation.distance import evaluate_distance
-    from jepa_actions.evaluation.suite import table, write_json
+    from jepa_actions.evaluation.suite import data_of_config, table, write_json
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
 
     parser = Parser(prog="jepa-actions eval distance")
     parser.add_argument("--model", required=True, help="a model folder or a Hub id, with a temporal distance")
-    parser.add_argument("--env", choices=WORLDS, default="two_room")
+    parser.add_argument("--env", choices=WORLDS, help="default: what the model was trained in")
     parser.add_argument("--split", choices=("train", "heldout"), default="heldout", help="layouts")
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
@@ -136,7 +137,14 @@ def distance(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
-    report = evaluate_distance(model, options.env, pairs=options.pairs, split=options.split, seed=options.seed)
+    env = options.env
+    if env is None:
+        env = data_of_config(model).path.removeprefix("env:")
+        if env not in WORLDS:
+            raise ConfigError(
+                f"command line: the model was trained on {env}, expected --env, one of {', '.join(WORLDS)}"
+            )
+    report = evaluate_distance(model, env, pairs=options.pairs, split=options.split, seed=options.seed)
     print(table({"distance": report}))
     if options.json:
         write_json(report, options.json)

@@ -406,3 +406,17 @@ def test_a_lag_scan_needs_no_model_and_takes_a_range_that_begins_with_a_minus(tm
         assert json.loads(report.read_text())["metrics"]["best_lag"] == {"dx": 0, "dy": 0}
     assert main(["eval", "inverse", "--data", "env:two_room", "--scan-lag", "two"]) == 2
     assert "lag" in capsys.readouterr().err
+
+
+def test_the_distance_is_evaluated_in_the_world_that_the_model_knows(model, tmp_path, capsys):
+    assert main(["eval", "distance", "--model", str(model)]) == 2
+    assert "has no temporal distance" in capsys.readouterr().err
+    assert main(["eval", "planning", "--model", "checkpoints/reacher", "--protocol", "two_room/offset25"]) == 2
+    assert "found a model with actions shoulder, elbow, expected the raw actions of two_room" in capsys.readouterr().err
+    path = tmp_path / "distance.json"
+    options = ["--model", "checkpoints/reacher", "--pairs", "120", "--json", str(path)]
+    pytest.importorskip("mujoco", reason="Reacher needs mujoco (pip install jepa-actions[mujoco])")
+    assert "spearman" in out_of(capsys, "eval", "distance", *options)
+    report = json.loads(path.read_text())
+    assert report["data"] == "env:reacher, heldout"
+    assert report["metrics"]["spearman"] > 0.5

@@ -51,6 +51,11 @@ class ClipIndex:
         """The episodes that have at least one clip, in order, each once."""
         return np.unique(self._episodes[self._ends > self._begins])
 
+    def episode(self, ids: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        """The episode of each clip, without its frames."""
+        found: np.ndarray = self._episodes[self._segment(ids)]
+        return found
+
     def clip(self, ids: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b t"]]:
         """The episode of each clip and its frame numbers. Raises DataError where an id is not a clip."""
         segment, frames = self._place(ids)
@@ -70,11 +75,15 @@ class ClipIndex:
 
     def _place(self, ids: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b"], Int64[np.ndarray, "b t"]]:
         ids = np.asarray(ids, dtype=np.int64)
-        if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
-            raise DataError(f"clip index: clip {ids.min()} to {ids.max()} asked for, expected 0 to {len(self) - 1}")
-        segment = np.searchsorted(self._ends, ids, side="right")
+        segment = self._segment(ids)
         start = self._starts[segment] + (ids - self._begins[segment]) * self.stride
         return segment, start[:, None] + self.block * np.arange(self.frames, dtype=np.int64)
+
+    def _segment(self, ids: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
+            raise DataError(f"clip index: clip {ids.min()} to {ids.max()} asked for, expected 0 to {len(self) - 1}")
+        return np.searchsorted(self._ends, ids, side="right")
 
 
 class ClipSampler:

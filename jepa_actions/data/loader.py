@@ -93,7 +93,7 @@ class ClipLoader:
                     f"scene for each of {len(lengths)} episodes, and no fraction"
                 )
             self._scenes = torch.from_numpy(np.asarray(scenes, dtype=np.int64))
-            shown = np.asarray(scenes)[index.clip(np.arange(len(index)))[0]]
+            shown = np.asarray(scenes)[index.episode(np.arange(len(index)))]
             self.sampler = SceneSampler(shown, batch_size, seed, per_scene=per_scene, rank=rank, world_size=world_size)
         elif labelled_fraction is None:
             self.sampler = ClipSampler(len(index), batch_size, seed, rank=rank, world_size=world_size)

@@ -66,6 +66,12 @@ class Control:
             raise ConfigError("fuse: found true and no proposals, expected at least one")
         if self.planner not in POLICIES:
             self.make_planner()  # a wrong name or setting is an error now
+        elif self.settings or self.evaluations is not None or self.proposals:
+            given = [*self.settings, *(["evaluations"] if self.evaluations is not None else [])]
+            raise ConfigError(
+                f"planner {self.planner}: found {', '.join(given) or 'proposals'}, expected no settings of a search: "
+                "it is a policy"
+            )
 
     def make_planner(self) -> Planner:
         """The planner with its settings. Raises ConfigError for a name or setting that it does not know."""
@@ -155,10 +161,27 @@ def latent_agent(
         horizon=control.horizon,
         execute=control.execute,
         seeds=[decision_seed(seed, task) for task in range(len(goal_frames))],
-        proposals=InverseProposals(_with_goals(model), control.proposals) if control.proposals else None,
+        proposals=make_proposals(control, model),
         device=device,
     )
     return LatentAgent(model, codec, mpc, goal_frames, history=history, budget=budget)
+
+
+def make_proposals(control: Control, model: Any) -> InverseProposals | None:
+    """The inverse head's proposals, where the control has some. Raises ConfigError for a model without the head."""
+    return InverseProposals(_with_goals(model), control.proposals) if control.proposals else None
+
+
+def world_codec(model: Any, world: World) -> ActionCodec:
+    """The codec of a model whose raw actions are the world's. Raises ConfigError for any other."""
+    codec: ActionCodec | None = model.codec
+    if codec is None or codec.names != world.action_names:
+        found = "no codec" if codec is None else f"actions {', '.join(codec.names)}"
+        raise ConfigError(
+            f"planning: found a model with {found}, expected the raw actions of {world.name}: "
+            f"{', '.join(world.action_names)}"
+        )
+    return codec
 
 
 def make_policy(name: str, model: Any) -> Callable[[Any, Any], Tensor]:
@@ -186,16 +209,15 @@ def oracle_agent(
     *,
     seed: int,
     budget: int,
-    shortest: bool = False,
     device: torch.device | None = None,
 ) -> Agent:
-    """The same planner, budget and horizon in the true simulator; its cost is the distance as the crow flies, or the
-    shortest way that is left."""
+    """The same planner, budget and horizon in the true simulator, with what the control's cost is at best: the shortest
+    way that is left for the temporal distance, the distance as the crow flies for latent ones."""
     model = OracleModel(codec, world)
     mpc = MPC(
         control.make_planner(),
         model,
-        ShortestPathCost(world, tasks.layout) if shortest else StraightLineCost(world),
+        ShortestPathCost(world, tasks.layout) if control.cost == "temporal" else StraightLineCost(world),
         horizon=control.horizon,
         execute=control.execute,
         seeds=[decision_seed(seed, task) for task in range(len(tasks))],

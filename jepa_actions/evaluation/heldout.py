@@ -56,19 +56,11 @@ class HeldoutClips:
 
     def context(self, rows: Tensor) -> Context:
         """Where planning starts: the states up to the present, the actions between, and proprio where it is read."""
-        model, now = self.model, self.past - 1
-        assert model.dynamics is not None
         z = self.encoded.z[rows, : self.past].to(self.device)
-        actions = self.encoded.actions[rows, :now].to(self.device)
-        proprio = None
-        if model.dynamics.config.proprio and self.encoded.proprio is not None:
-            proprio = self.encoded.proprio[rows, : self.past].to(z)
-        half = model.config.rollout.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            known = () if proprio is None else (proprio[:, :-1],)
-            cache = model.dynamics.start(z[:, :-1], actions, *known)
-        before = z[:, -2] if now else None
-        return Context(z=z[:, -1], cache=cache, before=before, proprio=None if proprio is None else proprio[:, -1])
+        actions = self.encoded.actions[rows, : self.past - 1].to(self.device)
+        read = None if self.encoded.proprio is None else self.encoded.proprio[rows, : self.past].to(z)
+        found: Context = self.model.context(z, actions, read)
+        return found
 
     def inferred(self) -> tuple[Float[Tensor, "c k a"], int]:
         """The inverse head's one answer, k times, and how many steps lay between the states that it was shown: k where

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError, PlanningError
 from jepa_actions.evaluation.agents import RandomAgent
-from jepa_actions.evaluation.control import POLICIES, Control, make_cost, make_policy
+from jepa_actions.evaluation.control import POLICIES, Control, make_cost, make_policy, make_proposals
 from jepa_actions.evaluation.displacement import BETTER, Displacement, Scores, ranks
 from jepa_actions.evaluation.heldout import HeldoutClips, heldout_clips, recorded_sequences
 from jepa_actions.evaluation.report import commit, hardware
 from jepa_actions.evaluation.statistics import block_bootstrap, paired_bootstrap
 from jepa_actions.models import Goal, WorldModel
-from jepa_actions.planning import InverseProposals, Plan, Problem, decision_seed
+from jepa_actions.planning import Plan, Problem, decision_seed, spent
 from jepa_actions.training import OpenData
 
 CHUNK = 512  # (clip, candidate) pairs per rollout: those of many patches are large
@@ -121,11 +121,11 @@ def plan_once(model: Any, context: Any, goal: Any, control: Control, *, horizon:
     if control.planner in POLICIES:
         actions = _imagined_steps(model, context, goal, control.planner, horizon)
         return Plan(actions, cost(model.rollout(context, actions[:, None]), goal)[:, 0])
-    proposals = None
-    if control.proposals:
-        make_policy("inverse", model)  # says what is missing
-        proposals = InverseProposals(model, control.proposals)(context, goal, horizon)
-    return control.make_planner()(Problem(model, context, goal, cost, horizon, seeds, proposals=proposals))
+    proposals = make_proposals(control, model)
+    given = None if proposals is None else proposals(context, goal, horizon)
+    plan = control.make_planner()(Problem(model, context, goal, cost, horizon, seeds, proposals=given))
+    plan.proposing = spent(proposals, horizon)
+    return plan
 
 
 def _imagined_steps(model: Any, context: Any, goal: Any, name: str, horizon: int) -> Float[Tensor, "p h a"]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +105,8 @@ def plot_offsets(reports: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
         axes.errorbar(apart, y, yerr=spread, fmt="o-", markersize=5, capsize=2, color=COLOURS[number % 7], label=name)
         axes.set_xticks(x)
     floors = next(iter(reports.values()))["floors"]
-    for line, (name, floor) in zip(cycle(("--", ":", "-.")), floors.items(), strict=False):
-        values = floor["success_rate"]
+    for number, (name, floor) in enumerate(floors.items()):
+        values, line = floor["success_rate"], ("--", ":", "-.")[number % 3]
         axes.plot([int(o) for o in values], list(values.values()), linestyle=line, color=GREY, linewidth=1, label=name)
     axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("environment steps from start to goal, in the behaviour that tasks are cut from")

@@ -21,7 +21,7 @@ from jepa_actions.evaluation.agents import (
     StraightAgent,
     ZeroAgent,
 )
-from jepa_actions.evaluation.control import POLICIES, Control, latent_agent, make_cost, oracle_agent
+from jepa_actions.evaluation.control import POLICIES, Control, latent_agent, make_cost, oracle_agent, world_codec
 from jepa_actions.evaluation.oracle import Functional
 from jepa_actions.evaluation.play import Score, play
 from jepa_actions.evaluation.protocol import PlanningProtocol, load_protocol
@@ -50,7 +50,7 @@ def evaluate_planning(
 
     All tasks of a task seed are played in one batch. Planner and model are shown rendered frames only; the simulator
     is read to keep the score, by the straight-line floor, and by the oracle, which plans in it with the same planner
-    and budget and the distance as the crow flies.
+    and budget and its cost at best (`control.oracle_agent`).
 
     Arguments:
         model: encodes frames, imagines, and carries an action codec for the world's raw actions.
@@ -131,7 +131,7 @@ class _Game:
                 f"evaluate_planning: found seeds {seeds} and history {history}, expected at least 1 of each"
             )
         world = world_of_protocol(protocol)
-        codec = _codec(model, world)
+        codec = world_codec(model, world)
         tasks = [make_tasks(protocol, count, seed).to(device) for seed in range(seeds)]
         resolved = (control or Control()).resolved(model)
         return cls(protocol, world, resolved, codec, count, tasks, history, device)
@@ -145,7 +145,7 @@ class _Game:
         return lambda some, seed: latent_agent(
             control,
             model,
-            _codec(model, self.world),
+            world_codec(model, self.world),
             self.world.render(some.goal, some.layout),
             seed=seed,
             history=self.history,
@@ -265,17 +265,6 @@ class _Reached:
 
     z: torch.Tensor
     start: torch.Tensor
-
-
-def _codec(model: LatentPlanningModel, world: World) -> ActionCodec:
-    codec = model.codec
-    if codec is None or len(codec.names) != len(world.action_names):
-        found = "no codec" if codec is None else f"actions {', '.join(codec.names)}"
-        raise ConfigError(
-            f"evaluate_planning: found a model with {found}, expected the {len(world.action_names)} raw dimensions of "
-            f"{world.name}: {', '.join(world.action_names)}"
-        )
-    return codec
 
 
 def _pooled(rounds: Rounds, name: str) -> np.ndarray[Any, Any]:

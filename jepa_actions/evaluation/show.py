@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from jepa_actions.data import ActionCodec
 from jepa_actions.envs.world import Split, World
 from jepa_actions.errors import ConfigError
-from jepa_actions.evaluation.control import Control, latent_agent
+from jepa_actions.evaluation.control import Control, latent_agent, world_codec
 from jepa_actions.evaluation.landscape import energy_landscape, plot_landscape
 from jepa_actions.evaluation.offline import plan_once
 from jepa_actions.evaluation.play import play
@@ -83,7 +82,7 @@ def show_planning(
     except OSError as error:
         raise ConfigError(f"{target}: cannot be made: {error.strerror}") from error
     world = world_of_protocol(rules)
-    _codec(model, world)
+    world_codec(model, world)
     control = (control or Control()).resolved(model)
     some = make_tasks(rules, tasks, 0)
     files = [
@@ -120,7 +119,7 @@ def first_plans(
 ) -> tuple[UInt8[Tensor, "n h 3 y x"], UInt8[Tensor, "n h 3 y x"]]:
     """The plan of every task's first decision, with the start in front: imagined, by nearest real frames, and what the
     same actions do in the simulator, blindly."""
-    codec = _codec(model, world)
+    codec = world_codec(model, world)
     start = world.render(tasks.start, tasks.layout)
     context, goal = model.encode(start[:, None]), model.goal(world.render(tasks.goal, tasks.layout))
     horizon = max(1, min(control.horizon, budget // codec.block))
@@ -134,15 +133,6 @@ def first_plans(
             states = simulation.step(action)
         happened.append(world.render(states, tasks.layout))
     return torch.cat([start[:, None], library.nearest(z)], dim=1), torch.stack(happened, dim=1)
-
-
-def _codec(model: WorldModel, world: World) -> ActionCodec:
-    if model.codec is None or len(model.codec.names) != len(world.action_names):
-        found = "no codec" if model.codec is None else f"actions {', '.join(model.codec.names)}"
-        raise ConfigError(
-            f"show_planning: found a model with {found}, expected {world.name}'s: {', '.join(world.action_names)}"
-        )
-    return model.codec
 
 
 def _behaviour(model: WorldModel, world: World, rules: PlanningProtocol, episodes: int) -> OpenData:
@@ -159,7 +149,7 @@ def _played(
     model: WorldModel, world: World, rules: PlanningProtocol, control: Control, tasks: Tasks
 ) -> Iterator[tuple[list[Tensor], list[bool], Tensor]]:
     """Per task the frames that are shown, whether the goal has been reached at each, and the goal's picture."""
-    codec = _codec(model, world)
+    codec = world_codec(model, world)
     goals = world.render(tasks.goal, tasks.layout)
     blocks = -(-rules.budget // codec.block)
     agent = latent_agent(control, model, codec, goals, seed=0, history=model.history, budget=blocks)

@@ -32,13 +32,18 @@ def data_of(model: WorldModel, path: str | None = None) -> tuple[DataConfig, Ope
     Raises:
         ConfigError: if the model carries no recipe.
     """
-    recipe = model.extra.get("recipe")
-    if not isinstance(recipe, dict) or "data" not in recipe:
-        raise ConfigError("this model's config.json carries no recipe (extra.recipe), so its split is not known")
-    config = decode(DataConfig, recipe["data"], "config.json: extra.recipe.data", partial=True)
+    config = data_of_config(model)
     if path is not None:
         config = replace(config, path=path)
     return config, open_data(config, model.config.image_size, model.config.cameras)
+
+
+def data_of_config(model: WorldModel) -> DataConfig:
+    """The data section of the recipe that a model carries. Raises ConfigError if it carries none."""
+    recipe = model.extra.get("recipe")
+    if not isinstance(recipe, dict) or "data" not in recipe:
+        raise ConfigError("this model's config.json carries no recipe (extra.recipe), so its split is not known")
+    return decode(DataConfig, recipe["data"], "config.json: extra.recipe.data", partial=True)
 
 
 def untrained_like(model: WorldModel, seed: int = 0) -> WorldModel:

@@ -79,7 +79,8 @@ def make_tasks(protocol: PlanningProtocol, episodes: int, seed: int) -> Tasks:
     found: list[Tasks] = []
     draw = 0
     while sum(map(len, found)) < episodes:
-        tasks = _cross_room(protocol, seed, draw) if protocol.sampler == "cross_room" else _cut(protocol, seed, draw)
+        crossing = protocol.sampler == "cross_room"
+        tasks = _cross_room(protocol, seed, draw) if crossing else _cut(protocol, world, seed, draw)
         if protocol.exclude_solved:
             tasks = tasks.take(~world.solved(tasks.start, tasks.goal, protocol.tolerance))
         found.append(tasks)
@@ -97,11 +98,11 @@ def _seeds(protocol: PlanningProtocol, seed: int, draw: int) -> tuple[int, torch
     return int(words[0]), torch.Generator().manual_seed(int(words[1]))
 
 
-def _cut(protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
+def _cut(protocol: PlanningProtocol, world: World, seed: int, draw: int) -> Tasks:
     """Pairs of states of behaviour: of one episode, or of two that follow each other in one layout."""
     settings = protocol.behaviour
     behaviour_seed, generator = _seeds(protocol, seed, draw)
-    data = world_of_protocol(protocol).behaviour(
+    data = world.behaviour(
         DRAW,
         steps=settings.steps,
         seed=behaviour_seed,

@@ -13,16 +13,8 @@ from jepa_actions.models.pretrained import Pretrained, load_vjepa2, load_vjepa2_
 from jepa_actions.models.pretrained_ac import load_ac_predictor, load_ac_weights
 from jepa_actions.models.rollout_cache import Cache
 from jepa_actions.models.subgoal import SubgoalConfig, SubgoalHead
-from jepa_actions.models.world_model import (
-    Context,
-    Goal,
-    ImageTransform,
-    PoolerConfig,
-    Rollout,
-    RolloutConfig,
-    WorldModel,
-    WorldModelConfig,
-)
+from jepa_actions.models.world_model import Context, Goal, Rollout, WorldModel
+from jepa_actions.models.world_model_config import ImageTransform, PoolerConfig, RolloutConfig, WorldModelConfig
 
 __all__ = [
     "ARCHITECTURES",

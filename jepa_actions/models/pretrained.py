@@ -13,7 +13,8 @@ from jepa_actions.models.encoder import EncoderConfig, VideoEncoder
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.vjepa2_files import WeightFiles, open_weights
 from jepa_actions.models.vjepa2_names import Stored, stored_as
-from jepa_actions.models.world_model import ImageTransform, PoolerConfig, WorldModel, WorldModelConfig
+from jepa_actions.models.world_model import WorldModel
+from jepa_actions.models.world_model_config import ImageTransform, PoolerConfig, WorldModelConfig
 
 M = TypeVar("M", bound=nn.Module)
 

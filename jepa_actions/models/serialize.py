@@ -17,7 +17,8 @@ from jepa_actions.data import ActionCodec
 from jepa_actions.errors import CheckpointError, JepaActionsError
 from jepa_actions.hub import resolve_folder
 from jepa_actions.models.backbone import FrameBackbone
-from jepa_actions.models.world_model import RolloutConfig, WorldModel, WorldModelConfig
+from jepa_actions.models.world_model import WorldModel
+from jepa_actions.models.world_model_config import RolloutConfig, WorldModelConfig
 
 FORMAT_VERSION = 4
 # Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models

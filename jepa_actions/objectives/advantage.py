@@ -1,5 +1,6 @@
 """Steps towards goals of the same scene, weighted by how much nearer they came."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,25 @@ from jepa_actions.objectives.scenes import scene_pairs
 from jepa_actions.objectives.views import Views
 
 
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """Weight and schedule of a term on weighted steps, and how they are drawn and weighted."""
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    pairs: int = 2048  # drawn per step of training
+    beta: float = 3.0  # how much more counts what came nearer
+    largest: float = 5.0  # a weight is at most that
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or self.beta < 0 or self.largest < 1:
+            raise ConfigError(
+                f"{type(self).__name__}: found pairs {self.pairs}, beta {self.beta}, largest {self.largest}, expected "
+                "pairs >= 1, beta >= 0 and largest >= 1"
+            )
+
+
 class Steps(NamedTuple):
     """Observed steps and a goal for each, as rows of the batch's `b * t` frames; the step's end is the next row."""
 
@@ -22,20 +42,13 @@ class Steps(NamedTuple):
 
 
 def weighted_steps(
-    model: WorldModel,
-    views: Views,
-    z: Float[Tensor, "b t n d"],
-    count: int,
-    generator: torch.Generator,
-    *,
-    beta: float,
-    largest: float,
+    model: WorldModel, views: Views, config: AdvantageConfig, count: int, generator: torch.Generator
 ) -> Steps:
-    """Steps of behaviour, each with a goal from anywhere in its scene.
+    """Steps of behaviour, about `count` of them, each with a goal from anywhere in its scene.
 
-    The weight is exp(beta (gain / reach - 1)), at most `largest`: gain is what the step took off the temporal distance
-    to the goal, reach the longest that a step is (advantage-weighted regression, arXiv 1910.00177, with a value of
-    states alone as in HIQL, arXiv 2307.11949, section 4).
+    The weight is exp(beta (gain / reach - 1)), at most `config.largest`: gain is what the step took off the temporal
+    distance to the goal, reach the longest that a step is (advantage-weighted regression, arXiv 1910.00177, with a
+    value of states alone as in HIQL, arXiv 2307.11949, section 4).
 
     Raises:
         ConfigError: for a model without a temporal distance.
@@ -44,13 +57,15 @@ def weighted_steps(
     if distance is None:
         raise ConfigError("stitched pairs need a temporal distance (model.distance, objectives.distance), found null")
     first, goal = scene_pairs(views.batch, count, generator)
-    moves = first % z.shape[1] < z.shape[1] - 1
+    frames = views.batch.steps
+    moves = first % frames < frames - 1
     if views.batch.frame_mask is not None:
-        moves &= views.batch.frame_mask.cpu().flatten()[(first + 1).clamp(max=z.shape[0] * z.shape[1] - 1)]
-    first, goal = first[moves].to(z.device), goal[moves].to(z.device)
+        real = views.batch.frame_mask.cpu().flatten()
+        moves &= real[(first + 1).clamp(max=len(real) - 1)]
+    x = views.distance_rows
+    first, goal = first[moves].to(x.device), goal[moves].to(x.device)
     with torch.no_grad():
-        x = distance.embed(z.detach().flatten(0, 1))
         left = distance.between(x[first], x[goal])
         gain = left - distance.between(x[first + 1], x[goal])
-        weight = torch.exp(beta * (gain / distance.reach - 1.0)).clamp(max=largest)
+        weight = torch.exp(config.beta * (gain / distance.reach - 1.0)).clamp(max=config.largest)
     return Steps(first, goal, left, weight)

@@ -15,31 +15,23 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.objectives.advantage import weighted_steps
+from jepa_actions.objectives.advantage import AdvantageConfig, weighted_steps
 from jepa_actions.objectives.views import Views, masked_mean
 
 UNKNOWN_BEFORE = 0.1  # share of pairs whose head is not told the state before
 
 
 @dataclass(frozen=True)
-class GoalInverseLossConfig:
-    """Weight, schedule and pairs of the goal-conditioned inverse."""
+class GoalInverseLossConfig(AdvantageConfig):
+    """Weight, schedule and pairs of the goal-conditioned inverse; `beta` and `largest` are of stitched pairs."""
 
-    weight: float = 1.0
-    start: float = 0.0
-    stop: float = 1.0
-    pairs: int = 2048  # drawn per step of training
-    stitched: float = 1.0  # share of them whose goal is any frame of the scene; the others are hindsight
-    beta: float = 3.0  # per model step: how much more what gained a step counts
-    largest: float = 5.0  # a weight is at most that
+    stitched: float = 1.0  # share of the pairs whose goal is any frame of the scene; the others are hindsight
     detach: bool = True  # True trains the head alone and leaves the encoder
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.stitched <= 1.0 or self.pairs < 1 or self.beta < 0 or self.largest < 1:
-            raise ConfigError(
-                f"objectives.goal_inverse: found pairs {self.pairs}, stitched {self.stitched}, beta {self.beta}, "
-                f"largest {self.largest}, expected pairs >= 1, a share, beta >= 0 and largest >= 1"
-            )
+        super().__post_init__()
+        if not 0.0 <= self.stitched <= 1.0:
+            raise ConfigError(f"GoalInverseLossConfig: found stitched {self.stitched}, expected a share, 0 to 1")
 
 
 class GoalInverseObjective:
@@ -70,9 +62,7 @@ class GoalInverseObjective:
         head = model.goal_inverse
         if head is None:
             raise ConfigError("objectives.goal_inverse needs model.goal_inverse, found null")
-        first, goal, far, weight = weighted_steps(
-            model, views, z, count, generator, beta=self.config.beta, largest=self.config.largest
-        )
+        first, goal, far, weight = weighted_steps(model, views, self.config, count, generator)
         rows, steps = z.flatten(0, 1), z.shape[1]
         step = first - first // steps  # of t-1 steps a clip
         gap = far.ceil().clamp(1, head.config.max_gap).long()

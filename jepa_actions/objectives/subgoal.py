@@ -13,20 +13,13 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.objectives.advantage import weighted_steps
+from jepa_actions.objectives.advantage import AdvantageConfig, weighted_steps
 from jepa_actions.objectives.views import Views, masked_mean
 
 
 @dataclass(frozen=True)
-class SubgoalLossConfig:
+class SubgoalLossConfig(AdvantageConfig):
     """Weight, schedule and pairs of the sub-goal term."""
-
-    weight: float = 1.0
-    start: float = 0.0
-    stop: float = 1.0
-    pairs: int = 2048  # drawn per step of training
-    beta: float = 3.0  # how much more what came nearer counts
-    largest: float = 5.0  # a weight is at most that
 
 
 class SubgoalObjective:
@@ -40,7 +33,7 @@ class SubgoalObjective:
         if model.subgoal is None:
             raise ConfigError("objectives.subgoal needs model.subgoal, found null")
         config, z = self.config, views.z.detach()
-        steps = weighted_steps(model, views, z, config.pairs, generator, beta=config.beta, largest=config.largest)
+        steps = weighted_steps(model, views, config, config.pairs, generator)
         rows = z.flatten(0, 1)
         error = (model.subgoal(rows[steps.first], rows[steps.goal]) - rows[steps.first + 1]).square().mean((-2, -1))
         loss = masked_mean(error, steps.weight)

@@ -50,6 +50,13 @@ class Views:
         return self.model.pooled(self.tokens) if self.batch.z is None else self.batch.z
 
     @cached_property
+    def distance_rows(self) -> Float[Tensor, "f e"]:
+        """What the temporal distance is taken between, for all `b * t` frames, without gradient."""
+        assert self.model.distance is not None
+        with torch.no_grad():
+            return self.model.distance.embed(self.z.detach().flatten(0, 1))
+
+    @cached_property
     def z_target(self) -> Float[Tensor, "b t n d"]:
         """The target encoder's latent states, without gradient."""
         if self.target is None:

@@ -16,7 +16,7 @@ from jepa_actions.planning.make import (
     planner_config,
     with_budget,
 )
-from jepa_actions.planning.mpc import MPC, Proposals, decision_seed
+from jepa_actions.planning.mpc import MPC, Proposals, decision_seed, spent
 from jepa_actions.planning.mppi import MPPI, MPPIConfig
 from jepa_actions.planning.presets import PRESETS, VJEPA2_AC, Bounded, PlannerPreset
 from jepa_actions.planning.problem import Bounds, Carried, Cost, Latents, Plan, PlanningModel, Problem, Target
@@ -70,5 +70,6 @@ __all__ = [
     "imagine_with_gradient",
     "make_planner",
     "planner_config",
+    "spent",
     "with_budget",
 ]

@@ -16,6 +16,12 @@ from jepa_actions.planning.problem import Carried, Cost, Plan, PlanningModel, Pr
 Proposals = Callable[[Any, Any, int], Float[Tensor, "p q h a"]]
 
 
+def spent(proposals: Proposals | None, horizon: int) -> int:
+    """Rollouts per problem that it took to make proposals: what they say themselves, none for a plain function."""
+    count = getattr(proposals, "evaluations", None)
+    return 0 if count is None else int(count(horizon))
+
+
 class MPC:
     """Plans again and again for P episodes that run side by side.
 
@@ -31,7 +37,7 @@ class MPC:
         warm_start: False starts every plan from the mean action (the comparison).
         device: where candidates are made; the device of the bounds when None.
         proposals: `proposals(context, goal, horizon)` gives (P, q, horizon, A) action sequences in model units, for
-            every decision: an inverse head's, or a policy's.
+            every decision: an inverse head's, or a policy's. The plan counts its `evaluations(horizon)`, if it has any.
 
     Raises: PlanningError unless 1 <= execute <= horizon and there is at least one seed.
     """
@@ -121,6 +127,7 @@ class MPC:
             deadline=deadline,
         )
         plan = self.planner(problem)
+        plan.proposing = spent(proposals, horizon)
         self._decisions = [n + 1 for n in self._decisions]
         if self.warm_start:
             self._next, self._carried = self._shifted(plan.actions), None

@@ -153,8 +153,8 @@ class Plan:
     gradient step counts one per restart; candidates repeated to pad a matrix product (`rollouts.ROWS`) count nothing.
 
     `timed_out` says that the deadline ended the search early. Where it left no time for one iteration, `actions` is
-    the warm start, `evaluations` 0 and `cost` infinite, because nobody asked the model. `elites` are the best
-    candidates of the last iteration, best first.
+    the warm start, `cost` infinite and nothing in `history`, because nobody asked the model. `elites` are the best
+    candidates of the last iteration, best first. `proposing` are the rollouts that its proposals took to make.
     """
 
     actions: Float[Tensor, "p h a"]
@@ -162,11 +162,12 @@ class Plan:
     history: dict[str, list[Any]] = field(default_factory=dict)
     timed_out: bool = False
     elites: Float[Tensor, "p k h a"] | None = None
+    proposing: int = 0
 
     @property
     def evaluations(self) -> int:
-        """Rollouts imagined for each problem."""
-        return int(sum(self.history.get("evaluations", [])))
+        """Rollouts imagined for each problem, those of the proposals included."""
+        return self.proposing + int(sum(self.history.get("evaluations", [])))
 
 
 def check_bounds(bounds: Bounds, action_dim: int) -> None:

@@ -40,7 +40,7 @@ from jepa_actions.training.loaders import make_loader
 from jepa_actions.training.meters import spread
 from jepa_actions.training.schedules import active, learning_rate
 from jepa_actions.training.sources import OpenData, open_data
-from jepa_actions.training.start import start_model
+from jepa_actions.training.start import GIVEN, start_model
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "masked": Masked,
@@ -133,6 +133,9 @@ def build_model(config: TrainConfig, data: OpenData) -> WorldModel:
     freeze = config.train.freeze
     if freeze and not config.train.freeze_encoder:
         raise ConfigError(f"train.freeze {', '.join(freeze)}: expected train.freeze_encoder true with it")
+    random = [part for part in freeze if part in GIVEN and part not in config.init_parts]
+    if random:
+        raise ConfigError(f"train.freeze {', '.join(random)}: not part of init_parts, so it would stay as it was drawn")
     model = start_model(config.model, data.codec, config.init, freeze, config.init_parts)
     for part in ("encoder", *freeze) if config.train.freeze_encoder else ():
         frozen = getattr(model, part)

@@ -91,7 +91,7 @@ def _open_stream(
     config: DataConfig, options: StreamConfig, image_size: tuple[int, int], cameras: Sequence[str] | None
 ) -> OpenData:
     """A stream, and as data sets its first episodes and those of the split that is held out."""
-    for name in ("also", "video", "fps", "skip_bad", "pad", "latents"):
+    for name in ("also", "video", "fps", "skip_bad", "pad", "latents", "scene_clips"):
         if getattr(config, name):
             raise ConfigError(f"data.{name}: found {getattr(config, name)!r}, not possible with data.stream")
     if config.label != LabelsConfig() or config.cache != "none":

@@ -33,6 +33,12 @@ def start_model(
         ConfigError: for an `init` of another architecture, naming each difference, or no V-JEPA 2 weights.
         CheckpointError: for an `init` that is no model folder.
     """
+    whole = init is not None and not init.startswith(PUBLISHED) and config.backbone is None
+    if tuple(given) != GIVEN and not whole:
+        raise ConfigError(
+            f"init_parts: found {', '.join(given) or 'none'} with init {init}, expected all of {', '.join(GIVEN)}: "
+            "only a model folder gives single ones"
+        )
     if config.backbone is not None and init is not None:
         if init.startswith(PUBLISHED):
             raise ConfigError(f"init: {init} has weights for model.encoder, but the recipe has model.backbone")

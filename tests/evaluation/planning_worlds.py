@@ -71,6 +71,10 @@ class Traveller(KnownWorld):
     def encode(self, frames, *, past_actions=None) -> Context:
         return Context(self.encode_frames({"image": frames})[:, -1], None)
 
+    def context(self, z: Tensor, past_actions: Tensor, proprio: Tensor | None = None) -> Context:
+        cache = self.dynamics.start(z[:, :-1], past_actions)
+        return Context(z[:, -1], cache, z[:, -2] if z.shape[1] > 1 else None)
+
     def goal(self, frames) -> Goal:
         return Goal(self.encode_frames({"image": frames[:, None]})[:, 0])
 

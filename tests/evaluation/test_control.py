@@ -62,6 +62,12 @@ def test_words_that_mean_nothing_are_one_line(words, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("words", ["inverse:samples=4", "inverse:evaluations=64", "subgoal:proposals=4"])
+def test_a_policy_takes_no_settings_of_a_search(words):
+    with pytest.raises(ConfigError, match="expected no settings of a search: it is a policy"):
+        parse_control(words)
+
+
 def test_the_cost_is_the_temporal_distance_where_it_was_learned():
     plain, learned = tiny_world(), tiny_world(**GOALS)
     assert Control().resolved(plain).cost == "l2"
@@ -127,12 +133,10 @@ def test_an_oracle_that_knows_the_way_passes_doors_and_one_that_does_not_stands_
 
     world, protocol = TwoRoomWorld(), replace(load_protocol("two_room/cross_room"), budget=120)
     tasks = make_tasks(protocol, 8, seed=0)
-    control = parse_control("cem:samples=48,elites=8,iterations=3")
-    success = [
-        play(tasks, oracle_agent(control, world, BALL, tasks, seed=0, budget=24, shortest=shortest), world, protocol)
-        .solved.float()
-        .mean()
-        for shortest in (True, False)
-    ]
+    success = []
+    for cost in ("temporal", "l2"):
+        control = parse_control(f"cem:samples=48,elites=8,iterations=3,cost={cost}")
+        agent = oracle_agent(control, world, BALL, tasks, seed=0, budget=24)
+        success.append(play(tasks, agent, world, protocol).solved.float().mean())
     assert success[0] >= 0.85
     assert success[1] < success[0] - 0.2

@@ -200,6 +200,9 @@ def test_bad_requests_are_refused():
     )
     with pytest.raises(ConfigError, match="found a model with actions x, y, z"):
         evaluate_planning(StraightLine(codec=three), OFFSET)
+    arm = replace(CODEC, names=("shoulder", "elbow"))
+    with pytest.raises(ConfigError, match="actions shoulder, elbow, expected the raw actions of two_room: dx, dy"):
+        evaluate_planning(StraightLine(codec=arm), OFFSET)
     with pytest.raises(ConfigError, match="this model has no temporal distance"):
         evaluate_planning(StraightLine(), OFFSET, control=Control(cost="temporal"))
     with pytest.raises(ConfigError, match="no goal-conditioned inverse head"):

@@ -142,7 +142,7 @@ def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="found 0 tasks"):
         show_planning(Traveller(BALL), OFFSET, CEM, tmp_path, 0)
     three = replace(BALL, names=("x", "y", "z"), mean=np.zeros(3, np.float32), std=np.ones(3, np.float32))
-    with pytest.raises(ConfigError, match="found a model with actions x, y, z, expected two_room's"):
+    with pytest.raises(ConfigError, match="found a model with actions x, y, z, expected the raw actions of two_room"):
         show_planning(Traveller(three), OFFSET, CEM, tmp_path, 1)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):

@@ -113,6 +113,21 @@ def test_a_planner_that_starts_from_proposals_needs_fewer_candidates():
     assert (cost(InverseProposals(model, count=4)) < cost(None)).all()
 
 
+def test_the_rollouts_that_proposals_took_are_counted():
+    model, goal = Knowing(BOX), Latent(HERE + 1.0)
+    config = CEMConfig(samples=8, elites=2, iterations=2)
+
+    def plan(proposals):
+        return MPC(CEM(config), model, LatentCost(), horizon=4, seeds=[0, 1]).plan(
+            Context(HERE), goal, proposals=proposals
+        )
+
+    proposals = InverseProposals(model, count=4)
+    assert plan(None).evaluations == 16
+    assert plan(proposals).evaluations == 16 + proposals.evaluations(4)
+    assert plan(lambda context, goal, horizon: proposals(context, goal, horizon)).evaluations == 16, "it does not say"
+
+
 def test_bad_settings_are_named():
     for count, noise in ((0, 1.0), (4, -1.0)):
         with pytest.raises(ConfigError, match=f"found count {count}, noise {noise}"):

@@ -120,3 +120,5 @@ def test_a_stream_trains_resumes_exactly_and_is_evaluated_on_another_split(tmp_p
     assert same_weights(whole, train(again, resume=True, quiet=True))
     with pytest.raises(ConfigError, match=r"data\.pad: found True, not possible with data.stream"):
         train(replace(settings, data=replace(settings.data, pad=True)), quiet=True)
+    with pytest.raises(ConfigError, match=r"data\.scene_clips: found 2, not possible with data.stream"):
+        train(replace(settings, data=replace(settings.data, scene_clips=2)), quiet=True)

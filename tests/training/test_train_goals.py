@@ -223,3 +223,27 @@ def test_actions_are_needed_for_the_inverse_and_not_for_the_distance(world, tmp_
     )
     assert model.codec is None
     assert model.distance is not None
+
+
+def test_a_readout_of_another_form_starts_anew_on_the_same_encoder(world, tmp_path):
+    other = {"pooler": PoolerConfig(kind="flatten", dim=8, hidden=16)}
+    heads = replace(GOALS, forward=ForwardConfig(), inverse=InverseLossConfig())
+    recipe = goals(tmp_path, world, heads, freeze=("predictor",), model=other)
+    with pytest.raises(ConfigError, match=r"init: model\.pooler\.kind is 'attention' there, 'flatten' in the recipe"):
+        train(recipe, quiet=True)
+    model = train(replace(recipe, init_parts=("encoder", "predictor")), quiet=True)
+    source = WorldModel.from_pretrained(world)
+    for part in ("encoder", "predictor"):
+        theirs, ours = (getattr(one, part).state_dict() for one in (source, model))
+        assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    frames = {"image": random_frames(2, 1, 3, 64, 64)}
+    assert model.encode_frames(frames).shape == (2, 1, 1, 8)
+
+
+def test_parts_that_nothing_gives_are_refused(world, tmp_path):
+    recipe = goals(tmp_path, world)
+    with pytest.raises(ConfigError, match=r"train\.freeze pooler: not part of init_parts"):
+        train(replace(recipe, init_parts=("encoder", "predictor")), quiet=True)
+    bare = replace(recipe, init=None, init_parts=("encoder",), train=replace(recipe.train, freeze=()))
+    with pytest.raises(ConfigError, match="init_parts: found encoder with init None, expected all of encoder"):
+        train(bare, quiet=True)
