@@ -163,10 +163,15 @@ def _success_bars(planning: dict[str, Any]) -> "Figure":
     floors = planning["floors"]
     names = ["zero actions", "random actions", "untrained encoder", "this model", "true simulator (oracle)"]
     values = [floors["zero"], floors["random"], floors["untrained"], planning["metrics"], planning["oracle"]]
+    colours = [LIGHT, LIGHT, LIGHT, BLUE, GREY]
+    if "straight" in floors:
+        names.insert(3, "straight line, told the place")
+        values.insert(3, floors["straight"])
+        colours.insert(3, LIGHT)
     heights = [value["success_rate"] for value in values]
     figure, axes = _subplots(1, 1, (7, 2.6))
     axis = axes[0][0]
-    axis.barh(names, heights, color=[LIGHT, LIGHT, LIGHT, BLUE, GREY])
+    axis.barh(names, heights, color=colours)
     low, high = planning["ci95"]["success_rate"]
     axis.plot([low, high], ["this model"] * 2, color="black", linewidth=2)
     for name, height in zip(names, heights, strict=True):
