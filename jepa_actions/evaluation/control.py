@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from jepa_actions.evaluation.oracle import OracleModel, ShortestPathCost, Straig
 from jepa_actions.evaluation.tasks import Tasks
 from jepa_actions.planning import (
     MPC,
+    PLANNERS,
+    PRESETS,
     Cost,
     InversePolicy,
     InverseProposals,
@@ -22,12 +24,15 @@ from jepa_actions.planning import (
     Planner,
     SubgoalPolicy,
     TemporalCost,
+    adjusted,
+    build_planner,
     decision_seed,
-    make_planner,
+    nearest,
 )
 
 COSTS = ("auto", "l2", "l1", "cosine", "temporal")
 POLICIES = ("inverse", "subgoal")
+HORIZON, EXECUTE = 5, 1  # model steps, where nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,19 @@ class Control:
     """One way to decide.
 
     Arguments:
-        planner: a planner's name (`planning.make_planner`); or `inverse`, the goal-conditioned inverse head by itself;
-            or `subgoal`, the inverse head on an imagined next latent.
+        planner: a planner's name (`planning.make_planner`); or that of a published one (`planning.PRESETS`), whose
+            budget, cost, horizon, steps executed and warm start are taken where nothing else is asked for, while the
+            bounds are the model's, as for every other; or `inverse`, the goal-conditioned inverse head by itself; or
+            `subgoal`, the inverse head on an imagined next latent.
         settings: of the planner, where they are not its defaults.
         evaluations: model evaluations per decision that the planner's budget is scaled to; its default when None.
-        cost: `auto` is the temporal distance where the model has one, and `l2` elsewhere.
+        cost: `auto` is a published planner's own, else the temporal distance where the model has one, else `l2`.
         reduce: over the imagined steps, see `planning.cost.reduced`; `auto` is `sum` for the temporal distance, under
-            which a plan may not put off arriving, and `last` for latent distances, as published.
+            which a plan may not put off arriving, and for latent distances a published planner's own, else `last`.
         reach: charge imagined steps that the temporal distance finds longer than real ones; with cost temporal.
-        horizon, execute: model steps imagined by a plan, and executed before the next one.
+        horizon, execute: model steps imagined by a plan, and executed before the next one; None is a published
+            planner's own, else 5 and 1.
+        warm_start: begin with what is left of the last plan; None is a published planner's own, else true.
         proposals: action sequences that the inverse head proposes; 0 is none.
         fuse: start from the product of the planner's Gaussian and that of the proposals.
     """
@@ -54,8 +63,9 @@ class Control:
     cost: str = "auto"
     reduce: str = "auto"
     reach: bool = True
-    horizon: int = 5
-    execute: int = 1
+    horizon: int | None = None
+    execute: int | None = None
+    warm_start: bool | None = None
     proposals: int = 0
     fuse: bool = False
 
@@ -64,8 +74,15 @@ class Control:
             raise ConfigError(f"cost: found {self.cost!r}, expected one of {', '.join(COSTS)}")
         if self.fuse and not self.proposals:
             raise ConfigError("fuse: found true and no proposals, expected at least one")
+        _check_name(self.planner)
+        horizon, execute = self.steps
+        if not 1 <= execute <= horizon:
+            raise ConfigError(
+                f"planner {self.planner}: found horizon {horizon} and execute {execute}, expected 1 <= execute "
+                "<= horizon"
+            )
         if self.planner not in POLICIES:
-            self.make_planner()  # a wrong name or setting is an error now
+            self.make_planner()  # a wrong setting is an error now
         elif self.settings or self.evaluations is not None or self.proposals:
             given = [*self.settings, *(["evaluations"] if self.evaluations is not None else [])]
             raise ConfigError(
@@ -74,21 +91,39 @@ class Control:
             )
 
     def make_planner(self) -> Planner:
-        """The planner with its settings. Raises ConfigError for a name or setting that it does not know."""
+        """The planner with its settings. Raises ConfigError for a setting that it does not know."""
         settings = dict(self.settings) | ({"fuse": True} if self.fuse else {})
-        return make_planner(self.planner, evaluations=self.evaluations, **settings)
+        known = PRESETS[self.planner].planner if self.planner in PRESETS else PLANNERS[self.planner]
+        return build_planner(adjusted(known, self.planner, evaluations=self.evaluations, **settings))
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Model steps imagined by a plan, and executed before the next one."""
+        preset = PRESETS.get(self.planner)
+        horizon, execute = (HORIZON, EXECUTE) if preset is None else (preset.horizon, preset.execute)
+        return horizon if self.horizon is None else self.horizon, execute if self.execute is None else self.execute
+
+    @property
+    def warm(self) -> bool:
+        """Whether a plan begins with what is left of the last one."""
+        preset = PRESETS.get(self.planner)
+        return self.warm_start if self.warm_start is not None else preset is None or preset.warm_start
 
     def resolved(self, model: Any) -> "Control":
-        """With the cost and reduction that `auto` means for a model.
+        """With what `auto` and None mean for a model and a published planner.
 
-        Raises ConfigError for a cost that it has not learned.
+        Raises ConfigError for a cost that the model has not learned.
         """
-        learned = getattr(model, "distance", None) is not None
+        learned, preset = getattr(model, "distance", None) is not None, PRESETS.get(self.planner)
         if self.cost == "temporal" and not learned:
             raise ConfigError("cost temporal: this model has no temporal distance, expected one of l2, l1, cosine")
-        cost = self.cost if self.cost != "auto" else "temporal" if learned else "l2"
-        reduce = self.reduce if self.reduce != "auto" else "sum" if cost == "temporal" else "last"
-        return replace(self, cost=cost, reduce=reduce)
+        cost, reduce = self.cost, self.reduce
+        if cost == "auto":
+            cost = preset.cost.metric if preset is not None else "temporal" if learned else "l2"
+        if reduce == "auto":
+            reduce = "sum" if cost == "temporal" else "last" if preset is None else preset.cost.reduce
+        horizon, execute = self.steps
+        return replace(self, cost=cost, reduce=reduce, horizon=horizon, execute=execute, warm_start=self.warm)
 
     def describe(self) -> dict[str, Any]:
         """For a report."""
@@ -104,7 +139,7 @@ def parse_control(words: str, base: Control | None = None) -> Control:
     """
     name, _, rest = words.partition(":")
     base = base or Control()
-    known = {item.name: item for item in fields(Control) if item.name not in ("planner", "settings")}
+    known = {item.name: _kind(item.type) for item in fields(Control) if item.name not in ("planner", "settings")}
     chosen: dict[str, Any] = {}
     settings = dict(base.settings) if name == base.planner else {}
     for item in filter(None, rest.split(",")):
@@ -113,10 +148,25 @@ def parse_control(words: str, base: Control | None = None) -> Control:
             raise ConfigError(f"planner {words!r}: found {item!r}, expected key=value")
         (chosen if key in known else settings)[key] = _number(value)
     for key, value in chosen.items():
-        wanted = type(getattr(Control(), key)) if key != "evaluations" else int
-        if type(value) is not wanted:
-            raise ConfigError(f"planner {words!r}, {key}: found {value!r}, expected {wanted.__name__}")
+        if type(value) is not known[key]:
+            raise ConfigError(f"planner {words!r}, {key}: found {value!r}, expected {known[key].__name__}")
     return replace(base, planner=name, settings=settings, **chosen)
+
+
+def _check_name(name: str) -> None:
+    """Raise ConfigError unless a planner, a published one or a policy has this name."""
+    if name not in (known := [*PLANNERS, *PRESETS, *POLICIES]):
+        raise ConfigError(
+            f"planner: found {name!r}{nearest(name, known)}; known: {', '.join(PLANNERS)}; "
+            f"published: {', '.join(PRESETS)}; policies: {', '.join(POLICIES)}"
+        )
+
+
+def _kind(annotation: Any) -> type:
+    """The type that is wanted where there may be none."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    found: type = kinds[0] if kinds else annotation
+    return found
 
 
 def _number(word: str) -> Any:
@@ -151,16 +201,18 @@ def latent_agent(
     budget: int,
     device: torch.device | None = None,
 ) -> LatentAgent | PolicyAgent:
-    """The agent of a control for the tasks of one task seed, whose goals are pictures."""
+    """The agent of a resolved control for the tasks of one task seed, whose goals are pictures."""
     if control.planner in POLICIES:
         return PolicyAgent(model, codec, make_policy(control.planner, model), goal_frames, history=history)
+    horizon, execute = control.steps
     mpc = MPC(
         control.make_planner(),
         model,
         make_cost(control, model),
-        horizon=control.horizon,
-        execute=control.execute,
+        horizon=horizon,
+        execute=execute,
         seeds=[decision_seed(seed, task) for task in range(len(goal_frames))],
+        warm_start=control.warm,
         proposals=make_proposals(control, model),
         device=device,
     )
@@ -214,13 +266,15 @@ def oracle_agent(
     """The same planner, budget and horizon in the true simulator, with what the control's cost is at best: the shortest
     way that is left for the temporal distance, the distance as the crow flies for latent ones."""
     model = OracleModel(codec, world)
+    horizon, execute = control.steps
     mpc = MPC(
         control.make_planner(),
         model,
         ShortestPathCost(world, tasks.layout) if control.cost == "temporal" else StraightLineCost(world),
-        horizon=control.horizon,
-        execute=control.execute,
+        horizon=horizon,
+        execute=execute,
         seeds=[decision_seed(seed, task) for task in range(len(tasks))],
+        warm_start=control.warm,
         device=device,
     )
     return OracleAgent(model, mpc, tasks.goal, tasks.layout, budget=budget)

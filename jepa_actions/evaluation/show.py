@@ -122,7 +122,7 @@ def first_plans(
     codec = world_codec(model, world)
     start = world.render(tasks.start, tasks.layout)
     context, goal = model.encode(start[:, None]), model.goal(world.render(tasks.goal, tasks.layout))
-    horizon = max(1, min(control.horizon, budget // codec.block))
+    horizon = max(1, min(control.steps[0], budget // codec.block))
     # As the evaluation's own planner draws, so that this is the plan that is executed.
     seeds = [decision_seed(decision_seed(0, task), 0) for task in range(len(tasks))]
     plan = plan_once(model, context, goal, control, horizon=horizon, seeds=seeds)

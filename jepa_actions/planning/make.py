@@ -41,8 +41,13 @@ def planner_config(name: str, *, evaluations: int | None = None, **settings: Any
     Raises: ConfigError for an unknown name or setting, with the nearest known one, and for settings out of range.
     """
     if name not in PLANNERS:
-        raise ConfigError(f"planner: found {name!r}{_nearest(name, PLANNERS)}; known: {', '.join(PLANNERS)}")
-    config = _replaced(PLANNERS[name], name, settings)
+        raise ConfigError(f"planner: found {name!r}{nearest(name, PLANNERS)}; known: {', '.join(PLANNERS)}")
+    return adjusted(PLANNERS[name], name, evaluations=evaluations, **settings)
+
+
+def adjusted(config: PlannerConfig, name: str, *, evaluations: int | None = None, **settings: Any) -> PlannerConfig:
+    """Settings with some replaced, then scaled to a budget; arguments and errors as `planner_config`."""
+    config = _replaced(config, name, settings)
     return config if evaluations is None else with_budget(config, evaluations)
 
 
@@ -82,13 +87,14 @@ def _replaced(config: Any, place: str, settings: dict[str, Any]) -> Any:
     for key, value in settings.items():
         if key not in known:
             raise ConfigError(
-                f"planner {place}: unknown setting {key!r}{_nearest(key, known)}; known: {', '.join(known)}"
+                f"planner {place}: unknown setting {key!r}{nearest(key, known)}; known: {', '.join(known)}"
             )
         nested = isinstance(value, dict) and dataclasses.is_dataclass(getattr(config, key))
         changes[key] = _replaced(getattr(config, key), f"{place}.{key}", value) if nested else value
     return dataclasses.replace(config, **changes)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an error: the known name that is most like another, or nothing."""
     near = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
     return f", did you mean {near[0]!r}?" if near else ""

@@ -16,7 +16,8 @@ from jepa_actions.planning.problem import Bounds, PlanningModel
 
 @dataclass(frozen=True)
 class PlannerPreset:
-    """A published planner. `low` and `high` bound raw actions, for the robot that it was published with."""
+    """A published planner. `low` and `high` bound raw actions, for the robot that it was published with; without
+    `warm_start` every decision is planned from nothing."""
 
     planner: PlannerConfig
     cost: LatentCost
@@ -24,6 +25,7 @@ class PlannerPreset:
     execute: int
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
+    warm_start: bool = True
 
     def build(self) -> Planner:
         """The planner itself."""
@@ -103,7 +105,7 @@ TDMPC2 = PlannerPreset(
 )
 
 # eb_jepa on Two Rooms: `examples/ac_video_jepa/cfgs/planning_{mppi,cem}.yaml`, `eb_jepa/planning.py`. Distance summed
-# over all steps, replans every step of 200 from nothing (MPC with warm_start False). Spreads are in px there, in model
+# over all steps, replans every step of 200 from nothing. Spreads are in px there, in model
 # units here. Its MPPI ignores the configured spread of 1.5 for its default of 2, multiplies by temperature 0.005, so
 # that its weights are nearly even (ours divides, hence 200), acts by an elite drawn by weight, with noise, and is not
 # bounded; its CEM keeps to a ball of 2.45 px and fits with n - 1 in the variance. Both are bounded alike here.
@@ -121,12 +123,14 @@ EB_JEPA_MPPI = PlannerPreset(
     cost=LatentCost(metric="l2", reduce="sum"),
     horizon=90,
     execute=1,
+    warm_start=False,
 )
 EB_JEPA_CEM = PlannerPreset(
     planner=CEMConfig(samples=200, elites=20, iterations=20, init_std=1.5, min_std=0.0, momentum=0.0, returns="mean"),
     cost=LatentCost(metric="l2", reduce="sum"),
     horizon=90,
     execute=1,
+    warm_start=False,
 )
 
 PRESETS = {

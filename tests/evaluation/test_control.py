@@ -16,7 +16,7 @@ from jepa_actions.evaluation.play import play
 from jepa_actions.evaluation.protocol import load_protocol
 from jepa_actions.evaluation.tasks import make_tasks
 from jepa_actions.models import DistanceConfig, InverseConfig
-from jepa_actions.planning import CEM, MPPI, LatentCost, TemporalCost
+from jepa_actions.planning import CEM, MPPI, PRESETS, LatentCost, TemporalCost
 
 GOALS = {"distance": DistanceConfig(width=16, depth=1), "goal_inverse": InverseConfig(width=16, max_gap=6)}
 
@@ -44,6 +44,15 @@ def test_what_is_left_out_is_as_in_the_base():
     ("words", "message"),
     [
         ("mpii", "planner: found 'mpii', did you mean 'mppi'"),
+        ("dino-wn", "planner: found 'dino-wn', did you mean 'dino_wm'"),
+        (
+            "zzz",
+            "known: random, cem, icem, mppi, mppi_classical, gradient, hybrid, cmaes; published: vjepa2_ac, dino_wm,",
+        ),
+        ("zzz", "policies: inverse, subgoal"),
+        ("lewm:sampels=8", "planner lewm: unknown setting 'sampels', did you mean 'samples'"),
+        ("cem:horizon=0", "found horizon 0 and execute 1, expected 1 <= execute <= horizon"),
+        ("dino_wm:horizon=3", "planner dino_wm: found horizon 3 and execute 5"),
         ("cem:sampels=8", "unknown setting 'sampels', did you mean 'samples'"),
         ("cem:samples", "planner 'cem:samples': found 'samples', expected key=value"),
         ("cem:evaluations=many", "evaluations: found 'many', expected int"),
@@ -60,6 +69,41 @@ def test_words_that_mean_nothing_are_one_line(words, message):
         parse_control(words)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_published_planner_goes_by_name_with_all_that_was_published(name):
+    preset, model = PRESETS[name], tiny_world(**GOALS)
+    found = parse_control(name).resolved(model)
+    assert found.make_planner().config == preset.planner
+    assert (found.horizon, found.execute, found.warm_start) == (preset.horizon, preset.execute, preset.warm_start)
+    assert make_cost(found, model) == preset.cost, "although this model has a temporal distance"
+    assert found.resolved(model) == found
+
+
+def test_what_is_asked_for_wins_over_what_was_published():
+    model = tiny_world(**GOALS)
+    found = parse_control("dino_wm:samples=40,elites=4,horizon=7,execute=1,cost=temporal,warm_start=false").resolved(
+        model
+    )
+    planner = found.make_planner()
+    assert (planner.config.samples, planner.config.elites, planner.config.iterations) == (40, 4, 30)
+    assert planner.config.returns == "mean"
+    assert (found.horizon, found.execute, found.cost, found.reduce) == (7, 1, "temporal", "sum")
+    assert not found.warm_start
+    assert parse_control("lewm:evaluations=100").make_planner().config.evaluations <= 100
+    assert parse_control("tdmpc2:cost=l1").resolved(model).reduce == "sum"
+
+
+@pytest.mark.parametrize(("name", "warm"), [("eb_jepa_cem", False), ("tdmpc2", True), ("cem", True)])
+def test_a_published_planner_begins_as_published(name, warm):
+    model = tiny_world(tiny_codec(block=2))
+    control = parse_control(f"{name}:samples=8,elites=2,iterations=2").resolved(model)
+    agent = latent_agent(control, model, model.codec, random_frames(2, 3, 16, 16), seed=0, history=1, budget=9)
+    agent.act(random_frames(2, 3, 16, 16))
+    mpc = agent._executor.mpc
+    assert (mpc.horizon, mpc.execute) == (control.horizon, control.execute)
+    assert (mpc._next is not None) == warm
 
 
 @pytest.mark.parametrize("words", ["inverse:samples=4", "inverse:evaluations=64", "subgoal:proposals=4"])
