@@ -14,90 +14,147 @@ if TYPE_CHECKING:
 def planning(argv: list[str]) -> None:
     """`eval planning --model M --protocol P [--planner SPEC | --compare SPEC ...] [--episodes N] --json OUT`.
 
-    With `--data D [--gap K]` in place of P: offline, from o_t to o_{t+k}, the planned against the recorded actions.
+    With `--offsets 10 25 50`: curves over the offset. With `--data D [--gap K]` in place of P: offline, from o_t to
+    o_{t+k}, the planned against the recorded actions.
     """
-    from jepa_actions.evaluation.control import COSTS, POLICIES, Control, parse_control
-    from jepa_actions.evaluation.planning import evaluate_planning
-    from jepa_actions.evaluation.suite import table, untrained_like, write_json
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
 
-    parser = Parser(prog="jepa-actions eval planning")
-    parser.add_argument("--model", required=True, help="a model folder or a Hub id")
-    parser.add_argument("--protocol", default="two_room/offset25", help="a protocol's name or file")
-    parser.add_argument("--data", help="plan on recordings, without a simulator: a data set, a folder or env:NAME")
-    parser.add_argument("--gap", type=int, help="with --data: model steps from start to goal; default: 5")
-    parser.add_argument("--episodes", type=int, help="tasks per seed, default: the protocol's; with --data: 100 clips")
-    parser.add_argument("--seeds", type=int, default=1, help="task seeds")
-    parser.add_argument(
-        "--planner",
-        default="cem",
-        help="PLANNER[:key=value,...]: random, cem, icem, mppi, mppi_classical, gradient, hybrid, cmaes, inverse or "
-        "subgoal, with settings such as evaluations=256, proposals=8, cost=l2",
-    )
-    parser.add_argument("--compare", nargs="+", metavar="SPEC", help="several planners on the same tasks")
-    parser.add_argument("--cost", choices=COSTS, default="auto", help="default: temporal where it is learned, else l2")
-    parser.add_argument("--horizon", type=int, default=5, help="model steps imagined by a plan")
-    parser.add_argument("--execute", type=int, default=1, help="model steps executed before the next plan")
-    parser.add_argument("--samples", type=int, help="candidates per iteration, where the planner has them")
-    parser.add_argument("--elites", type=int)
-    parser.add_argument("--iterations", type=int)
-    parser.add_argument("--no-oracle", action="store_true", help="leave out the plan in the true simulator")
-    parser.add_argument("--show", help="a folder for a GIF of real frames of the first tasks, and the energy landscape")
-    parser.add_argument("--json", help="where to write the report")
-    options = parser.parse_args(argv)
-    if options.compare and options.show:
-        raise ConfigError("command line: --show is for one planner, found --compare")
-    if options.data and (options.compare or options.seeds != 1):
-        raise ConfigError("command line: --data is for one planner and one seed, found --compare or --seeds")
-    if options.gap is not None and not options.data:
-        raise ConfigError("command line: --gap is for --data, found none")
+    options = _parser().parse_args(argv)
+    _check(options)
+    controls = _controls(options)
+    first = next(iter(controls.values()))
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
-    settings = {key: getattr(options, key) for key in ("samples", "elites", "iterations")}
-    base = Control(cost=options.cost, horizon=options.horizon, execute=options.execute)
-    given = [f"{key}={value}" for key, value in settings.items() if value is not None]
-
-    def control(words: str) -> Control:
-        name, _, rest = words.partition(":")
-        of_search = [] if options.compare and name in POLICIES else given
-        return parse_control(f"{name}:{','.join([*of_search, rest])}", base)  # what a SPEC says itself comes last
-
     if options.data:
-        _offline(model, control(options.planner), options)
-        return
-    if options.compare:
-        from jepa_actions.evaluation.compare import compare_planning, comparison_table, plot_comparison
-
-        report = compare_planning(
-            model,
-            options.protocol,
-            {words: control(words) for words in options.compare},
-            episodes=options.episodes,
-            seeds=options.seeds,
-            history=model.history,
-        )
-        print(comparison_table(report))
-        if options.json:
-            plot_comparison(report, f"{options.json.removesuffix('.json')}.png")
+        _offline(model, first, options)
+    elif options.offsets:
+        _offsets(model, controls, options)
+    elif options.compare:
+        _compare(model, controls, options)
     else:
-        report = evaluate_planning(
-            model,
-            options.protocol,
-            control=control(options.planner),
-            episodes=options.episodes,
-            seeds=options.seeds,
-            history=model.history,
-            untrained=untrained_like(model),
-            oracle=not options.no_oracle,
-        )
-        print(table({"planning": report}))
+        _one(model, first, options)
+
+
+def _parser() -> Parser:
+    from jepa_actions.evaluation.control import COSTS, POLICIES
+    from jepa_actions.planning import PLANNERS, PRESETS
+
+    parser = Parser(prog="jepa-actions eval planning")
+    add = parser.add_argument
+    add("--model", required=True, help="a model folder or a Hub id")
+    add("--protocol", default="two_room/offset25", help="a protocol's name or file")
+    add("--offsets", nargs="+", type=int, metavar="N", help="curves: goals so many environment steps away")
+    add("--data", help="plan on recordings, without a simulator: a data set, a folder or env:NAME")
+    add("--gap", type=int, help="with --data: model steps from start to goal; default: 5")
+    add("--episodes", type=int, help="tasks per seed, default: the protocol's; with --data: 100 clips")
+    add("--seeds", type=int, default=1, help="task seeds")
+    add(
+        "--planner",
+        default="cem",
+        help=f"PLANNER[:key=value,...]: {', '.join(PLANNERS)}; as published: {', '.join(PRESETS)}; "
+        f"{' or '.join(POLICIES)}; with settings such as evaluations=256, proposals=8, cost=l2",
+    )
+    add("--compare", nargs="+", metavar="SPEC", help="several planners on the same tasks")
+    add("--cost", choices=COSTS, default="auto", help="default: as published, temporal where it is learned, or l2")
+    add("--horizon", type=int, help="model steps imagined by a plan; default: as published, or 5")
+    add("--execute", type=int, help="model steps executed before the next plan; default: as published, or 1")
+    add("--samples", type=int, help="candidates per iteration, where the planner has them")
+    add("--elites", type=int)
+    add("--iterations", type=int)
+    add("--no-oracle", action="store_true", help="leave out the plan in the true simulator")
+    add("--show", help="a folder for a GIF of real frames of the first tasks, and the energy landscape")
+    add("--json", help="where to write the report")
+    return parser
+
+
+def _check(options: Namespace) -> None:
+    """Raise ConfigError for options that exclude each other."""
+    if options.show and (options.compare or options.offsets):
+        found = "--compare" if options.compare else "--offsets"
+        raise ConfigError(f"command line: --show is for one planner on one protocol, found {found}")
+    if options.data and (options.compare or options.offsets or options.seeds != 1):
+        raise ConfigError("command line: --data is for one planner and one seed, found --compare, --offsets or --seeds")
+    if options.gap is not None and not options.data:
+        raise ConfigError("command line: --gap is for --data, found none")
+
+
+def _controls(options: Namespace) -> dict[str, "Control"]:
+    """The planners that are asked for, by their words; what a SPEC says itself comes last, and wins."""
+    from jepa_actions.evaluation.control import POLICIES, parse_control
+
+    def given(*keys: str) -> list[str]:
+        return [f"{key}={getattr(options, key)}" for key in keys if getattr(options, key) is not None]
+
+    found = {}
+    for words in options.compare or [options.planner]:
+        name, _, rest = words.partition(":")
+        beside_searches = options.compare and name in POLICIES  # which the options below are for
+        of_search = [] if beside_searches else given("samples", "elites", "iterations")
+        found[words] = parse_control(f"{name}:{','.join([*given('cost', 'horizon', 'execute'), *of_search, rest])}")
+    return found
+
+
+def _one(model: "WorldModel", control: "Control", options: Namespace) -> None:
+    """One planner on one protocol, beside all floors and the oracle."""
+    from jepa_actions.evaluation.planning import evaluate_planning
+    from jepa_actions.evaluation.suite import table, untrained_like, write_json
+
+    report = evaluate_planning(
+        model,
+        options.protocol,
+        control=control,
+        episodes=options.episodes,
+        seeds=options.seeds,
+        history=model.history,
+        untrained=untrained_like(model),
+        oracle=not options.no_oracle,
+    )
+    print(table({"planning": report}))
     if options.json:
         write_json(report, options.json)
     if options.show:
         from jepa_actions.evaluation.show import show_planning
 
-        show_planning(model, options.protocol, control(options.planner), options.show)
+        show_planning(model, options.protocol, control, options.show)
+
+
+def _compare(model: "WorldModel", controls: dict[str, "Control"], options: Namespace) -> None:
+    """Several planners on the same tasks, and with `--json` a plot beside the report."""
+    from jepa_actions.evaluation.compare import compare_planning, comparison_table, plot_comparison
+    from jepa_actions.evaluation.suite import write_json
+
+    report = compare_planning(
+        model,
+        options.protocol,
+        controls,
+        episodes=options.episodes,
+        seeds=options.seeds,
+        history=model.history,
+    )
+    print(comparison_table(report))
+    if options.json:
+        plot_comparison(report, _picture(options.json))
+        write_json(report, options.json)
+
+
+def _offsets(model: "WorldModel", controls: dict[str, "Control"], options: Namespace) -> None:
+    """Success over how far the goal is, and with `--json` a plot beside the report."""
+    from jepa_actions.evaluation.offsets import curves_over_offsets, offset_table, plot_offsets, with_offsets
+    from jepa_actions.evaluation.suite import write_json
+
+    report = curves_over_offsets(
+        model,
+        with_offsets(options.protocol, options.offsets),
+        controls,
+        episodes=options.episodes,
+        seeds=options.seeds,
+        history=model.history,
+    )
+    print(offset_table(report))
+    if options.json:
+        plot_offsets(report, _picture(options.json))
+        write_json(report, options.json)
 
 
 def _offline(model: "WorldModel", control: "Control", options: Namespace) -> None:
@@ -117,6 +174,11 @@ def _offline(model: "WorldModel", control: "Control", options: Namespace) -> Non
     print(table(reports))
     if options.json:
         write_json(reports["offline"], options.json)
+
+
+def _picture(report: str) -> str:
+    """The name of the plot beside a report."""
+    return f"{report.removesuffix('.json')}.png"
 
 
 def distance(argv: list[str]) -> None:

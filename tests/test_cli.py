@@ -223,6 +223,21 @@ def test_several_ways_to_decide_are_compared_on_the_same_tasks(model, planned, t
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_published_planners_go_by_name_and_curves_over_offsets_are_drawn(model, tmp_path, capsys):
+    path = tmp_path / "out.json"
+    words = ["--compare", "dino_wm", "eb_jepa_cem:execute=3", "--offsets", "20", "10"]
+    printed = out_of(capsys, *planning(model, path), *words)
+    report = json.loads(path.read_text())
+    assert report["metrics"].keys() == {"dino_wm", "eb_jepa_cem:execute=3"}
+    assert list(report["metrics"]["dino_wm"]) == ["10", "20"]
+    assert [report["controls"]["dino_wm"][key] for key in ("horizon", "execute", "cost")] == [5, 5, "l2"]
+    assert [report["controls"]["eb_jepa_cem:execute=3"][key] for key in ("horizon", "execute")] == [90, 3]
+    assert report["controls"]["dino_wm"]["settings"] == {"samples": 16, "elites": 4, "iterations": 2}
+    assert report["protocol"] == {"10": "two_room/offset10", "20": "two_room/offset20"}
+    assert "dino_wm" in printed
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_script_does_what_the_command_does(planned, model, tmp_path):
     words = planning(model, tmp_path / "script.json")[2:]
     command = [sys.executable, str(REPOSITORY / "eval/planning.py"), *words]
@@ -288,6 +303,10 @@ def test_a_model_without_actions_is_one_line(fails, video_only, name, message):
         (["planning", "--model", "M", "--seeds", "0"], "seeds 0"),
         (["planning", "--model", "M", "--planner", "cem:sampels=4"], "did you mean 'samples'?"),
         (["planning", "--model", "M", "--planner", "mpii"], "did you mean 'mppi'?"),
+        (["planning", "--model", "M", "--planner", "dinowm"], "did you mean 'dino_wm'?; known: random, cem,"),
+        (["planning", "--model", "M", "--offsets", "0"], "found [0], expected"),
+        (["planning", "--model", "M", "--offsets", "10", "--protocol", "two_room/strict"], "expected 'offset'"),
+        (["planning", "--model", "M", "--offsets", "10", "--show", "x"], "found --offsets"),
         (["planning", "--model", "M", "--planner", "inverse"], "no goal-conditioned inverse head"),
         (["planning", "--model", "M", "--cost", "temporal"], "no temporal distance"),
         (["planning", "--model", "M", "--cost", "l3"], "invalid choice: 'l3'"),

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from planning_worlds import StraightLine
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation.compare import compare_planning, comparison_table, plot_comparison
 from jepa_actions.evaluation.control import parse_control
-from jepa_actions.evaluation.offsets import curve_over_offsets, offset_table, plot_offsets
 from jepa_actions.evaluation.planning import evaluate_planning
 from jepa_actions.evaluation.protocol import load_protocol
 from jepa_actions.evaluation.statistics import paired_bootstrap
@@ -94,22 +92,6 @@ def test_the_plot_shows_all_controls(report, tmp_path):
     assert sum(text.startswith(("random 0", "zero 0", "straight 0", "straight 1")) for text in texts) == 3
 
 
-def test_success_over_offsets(tmp_path):
-    near, far = replace(OFFSET, episodes=12), replace(OFFSET, name="two_room/offset50", offset=50, episodes=12)
-    control = parse_control("cem:evaluations=64")
-    report = curve_over_offsets(StraightLine(), [far, near], control)
-    alone = evaluate_planning(StraightLine(), far, control=control, oracle=False)
-    assert list(report["metrics"]["success_rate"]) == ["25", "50"]
-    assert report["metrics"]["success_rate"]["50"] == alone["metrics"]["success_rate"]
-    assert report["floors"]["random"]["success_rate"]["50"] == alone["floors"]["random"]["success_rate"]
-    assert report["ci95"]["success_rate"]["50"] == alone["ci95"]["success_rate"]
-    assert report["protocol_hash"] == {"25": near.hash, "50": far.hash}
-    assert [row["offset"] for row in report["rows"]] == [25] * 12 + [50] * 12
-    assert json.loads(json.dumps(report))["episodes"] == 24
-    assert [line.split()[0] for line in offset_table(report).splitlines()] == ["offset", "25", "50"]
-    assert Image.open(plot_offsets({"cem": report}, tmp_path / "offsets.png")).size[0] > 600
-
-
 def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="found 0 controls"):
         compare_planning(StraightLine(), OFFSET, {}, episodes=2)
@@ -117,7 +99,3 @@ def test_bad_requests_are_refused(tmp_path):
         compare_planning(StraightLine(), OFFSET, CONTROLS, episodes=1)
     with pytest.raises(ConfigError, match="no temporal distance"):
         compare_planning(StraightLine(), OFFSET, {"cem": parse_control("cem:cost=temporal")}, episodes=2)
-    with pytest.raises(ConfigError, match=r"offsets \[25, 25\]"):
-        curve_over_offsets(StraightLine(), [OFFSET, OFFSET])
-    with pytest.raises(ConfigError, match=r"offsets \[None\]"):
-        curve_over_offsets(StraightLine(), ["two_room/cross_room"])
