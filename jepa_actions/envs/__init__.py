@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from jepa_actions.envs.behaviour import TwoRoomEpisodes, generate_episodes
 from jepa_actions.envs.two_room import (
+    Distractors,
     LayoutSplit,
     TwoRoom,
     TwoRoomConfig,
@@ -23,6 +24,7 @@ from jepa_actions.envs.two_room import (
 )
 
 __all__ = [
+    "Distractors",
     "LayoutSplit",
     "TwoRoom",
     "TwoRoomConfig",

@@ -12,6 +12,7 @@ from torch import Tensor
 from jepa_actions.envs.two_room_geometry import TwoRoomConfig, move
 from jepa_actions.envs.two_room_layouts import LayoutSplit, layout_table, place
 from jepa_actions.envs.two_room_render import render
+from jepa_actions.envs.two_room_scenery import episode_keys, has_scenery, scenery_of_episodes
 from jepa_actions.errors import ConfigError
 
 FloatArray: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -35,6 +36,7 @@ class TwoRoomEpisodes:
     steered: Bool[Tensor, "e"]  # guided through the door
     crossing: Bool[Tensor, "e"]  # really was in both rooms
     config: TwoRoomConfig
+    scenery: Float[Tensor, "e t 4"] | None = None  # of the distractors, where there are some; see `two_room_scenery`
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -45,7 +47,8 @@ class TwoRoomEpisodes:
         """Render the given frames of the given episodes, on `device` (the CPU by default)."""
         position = self.positions[episodes[:, None], frames]
         wall_x, door_y = self.wall_x[episodes, None], self.door_y[episodes, None]
-        return render(position.to(device), wall_x.to(device), door_y.to(device), self.config)
+        scenery = None if self.scenery is None else self.scenery[episodes[:, None], frames].to(device)
+        return render(position.to(device), wall_x.to(device), door_y.to(device), self.config, scenery)
 
 
 def generate_episodes(
@@ -107,7 +110,10 @@ def generate_episodes(
     half = config.wall_width / 2
     x, wall = positions[..., 0], wall_x[:, None]
     crossing = (x < wall - half).any(dim=1) & (x > wall + half).any(dim=1)
-    return TwoRoomEpisodes(positions, actions, wall_x, door_y, torch.from_numpy(steered), crossing, config)
+    made = TwoRoomEpisodes(positions, actions, wall_x, door_y, torch.from_numpy(steered), crossing, config)
+    if has_scenery(config):
+        made.scenery = scenery_of_episodes(episode_keys(episodes, seed), actions, config)
+    return made
 
 
 def _stream(seed: int, index: int) -> np.random.Generator:

@@ -3,10 +3,11 @@
 The environment is goal-conditioned. An observation is `{"image", "goal"}`: what is seen now and what is seen at the
 goal, both uint8 of shape (64, 64, 3), channels last as gymnasium has it. The reward is 1 on the step that reaches the
 goal (within 4.5 px), which ends the episode, else 0. `info` has `position`, `goal_position`, `wall_x`, `door_y` (px),
-`success` and `blocked`.
+`success` and `blocked`. Distractors (`config.distractors`) change what is seen and nothing else; the goal's picture has
+its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast, get_args
 
@@ -19,6 +20,7 @@ from jepa_actions.envs.two_room import TwoRoom, TwoRoomState, check_action, chec
 from jepa_actions.envs.two_room_geometry import TwoRoomConfig, same_room
 from jepa_actions.envs.two_room_layouts import LayoutSplit, sample_layouts, sample_positions
 from jepa_actions.envs.two_room_render import render
+from jepa_actions.envs.two_room_scenery import drawn_scenery, goal_scenery, has_scenery
 from jepa_actions.errors import ConfigError, ShapeError
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -87,7 +89,7 @@ class TwoRoomEnv(gymnasium.Env[Observation, Array]):
         state = task.state.to(self.world.device)
         self.world.set_state(state)
         self._goal = task.goal.to(self.world.device)
-        self._goal_image = images(render(self._goal, state.wall_x, state.door_y, self.world.config))
+        self._goal_image = goal_images([task], self.world)
         return self._observe(), self._info()
 
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -101,7 +103,8 @@ class TwoRoomEnv(gymnasium.Env[Observation, Array]):
         return None if self.render_mode is None else cast(Array, images(self.world.render())[0])
 
     def get_state(self) -> Array:
-        """The simulator's state: [x, y] of the agent, x of the wall and y of the door, in px."""
+        """The simulator's state: [x, y] of the agent, x of the wall and y of the door, in px; then the scenery of the
+        distractors, where there is one."""
         return cast(Array, state_rows(self.world)[0])
 
     def _observe(self) -> Observation:
@@ -117,6 +120,7 @@ class Task:
 
     state: TwoRoomState
     goal: Tensor  # (1, 2) px
+    goal_scenery: Tensor | None = None  # (1, 4), of the goal's picture, where distractors have one
 
 
 def spaces(config: TwoRoomConfig) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
@@ -157,7 +161,17 @@ def draw_task(
         goal = sample_positions(wall_x, door_y, generator, config, right=start[:, 0] < wall_x if apart else None)
     if apart and bool(same_room(start, goal, wall_x)):
         raise ConfigError("TwoRoom reset option different_rooms: found start and goal in one room, expected two rooms")
-    return Task(TwoRoomState(start, wall_x, door_y), goal)
+    if not has_scenery(config):
+        return Task(TwoRoomState(start, wall_x, door_y), goal)
+    scenery = drawn_scenery(1, generator, config)  # after everything else: places are as without distractors
+    return Task(TwoRoomState(start, wall_x, door_y, scenery), goal, goal_scenery(scenery, generator, config))
+
+
+def goal_images(tasks: Sequence[Task], world: TwoRoom) -> Array:
+    """What is seen at the goals of tasks, (n, h, w, 3)."""
+    goals = [TwoRoomState(task.goal, task.state.wall_x, task.state.door_y, task.goal_scenery) for task in tasks]
+    some = TwoRoomState.cat(goals).to(world.device)
+    return images(render(some.position, some.wall_x, some.door_y, world.config, some.scenery))
 
 
 def _number(name: str, value: Any, allowed: range) -> Tensor:
@@ -193,9 +207,11 @@ def images(frames: Tensor) -> Array:
 
 
 def state_rows(world: TwoRoom) -> Array:
-    """The state of every world as numbers, (b, 4): agent's x and y, wall's x, door's y, in px."""
+    """The state of every world as numbers, (b, 4): agent's x and y, wall's x, door's y, in px; with distractors that
+    have a scenery (b, 8)."""
     state = world.get_state()
     rows = torch.cat([state.position, state.wall_x[:, None], state.door_y[:, None]], dim=1)
+    rows = rows if state.scenery is None else torch.cat([rows, state.scenery], dim=1)
     return cast(Array, rows.double().cpu().numpy())
 
 

@@ -18,6 +18,7 @@ from jepa_actions.envs.gym_adapter import (
     Array,
     Observation,
     draw_task,
+    goal_images,
     images,
     info_columns,
     read_action,
@@ -27,7 +28,6 @@ from jepa_actions.envs.gym_adapter import (
 from jepa_actions.envs.two_room import TwoRoom, TwoRoomState
 from jepa_actions.envs.two_room_geometry import TwoRoomConfig
 from jepa_actions.envs.two_room_layouts import LayoutSplit
-from jepa_actions.envs.two_room_render import render
 from jepa_actions.errors import ConfigError, DataError, ShapeError
 
 _POINTS = ("start", "goal")
@@ -131,7 +131,7 @@ class TwoRoomVectorEnv(VectorEnv[Observation, Array, Array]):
         return None if self.render_mode is None else tuple(images(self.world.render()))
 
     def get_state(self) -> Array:
-        """The simulator's state of every world, (num_envs, 4): see `TwoRoomEnv.get_state`."""
+        """The simulator's state of every world, (num_envs, 4 or 8): see `TwoRoomEnv.get_state`."""
         return state_rows(self.world)
 
     def _autoreset(self, observation: Observation, infos: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
@@ -156,18 +156,16 @@ class TwoRoomVectorEnv(VectorEnv[Observation, Array, Array]):
             assert rng is not None, "reset seeds a generator before any task is drawn"
             tasks.append(draw_task(rng, self.layouts, self.world.config, self._row(options, int(i))))
         index = torch.from_numpy(rows).to(self.world.device)
-        new = TwoRoomState(
-            *(torch.cat([getattr(task.state, name) for task in tasks]) for name in ("position", "wall_x", "door_y"))
-        ).to(self.world.device)
+        new = TwoRoomState.cat([task.state for task in tasks]).to(self.world.device)
         goal = torch.cat([task.goal for task in tasks]).to(self.world.device)
         if len(rows) == self.num_envs:
             state = new
         else:
             state = self.world.get_state()
-            state.position[index], state.wall_x[index], state.door_y[index] = new.position, new.wall_x, new.door_y
+            state.put(index, new)
         self.world.set_state(state)
         self._goal[index] = goal
-        self._goal_images[rows] = images(render(goal, new.wall_x, new.door_y, self.world.config))
+        self._goal_images[rows] = goal_images(tasks, self.world)
         self._elapsed[rows] = 0
         self._done[rows] = False
 

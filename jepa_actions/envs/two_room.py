@@ -2,12 +2,14 @@
 here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.envs.two_room_geometry import TwoRoomConfig, is_free, is_success, move, same_room
 from jepa_actions.envs.two_room_layouts import (
     LayoutSplit,
@@ -17,9 +19,11 @@ from jepa_actions.envs.two_room_layouts import (
     sample_positions,
 )
 from jepa_actions.envs.two_room_render import render
+from jepa_actions.envs.two_room_scenery import check_scenery, drawn_scenery, has_scenery, next_scenery
 from jepa_actions.errors import DataError, ShapeError
 
 __all__ = [
+    "Distractors",
     "LayoutSplit",
     "TwoRoom",
     "TwoRoomConfig",
@@ -38,19 +42,38 @@ __all__ = [
 
 @dataclass
 class TwoRoomState:
-    """The whole state of b worlds: where each agent is, and each layout. float32, px."""
+    """The whole state of b worlds: where each agent is, each layout, and what distractors do. float32, px."""
 
     position: Float[Tensor, "b 2"]  # [x, y]
     wall_x: Float[Tensor, "b"]
     door_y: Float[Tensor, "b"]
+    scenery: Float[Tensor, "b 4"] | None = None  # see `two_room_scenery`; None in the plain room
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "TwoRoomState":
+        """The same change to every part."""
+        scenery = None if self.scenery is None else change(self.scenery)
+        return TwoRoomState(change(self.position), change(self.wall_x), change(self.door_y), scenery)
+
+    @classmethod
+    def cat(cls, states: Sequence["TwoRoomState"]) -> "TwoRoomState":
+        """Several batches as one."""
+        names = [f.name for f in fields(cls) if getattr(states[0], f.name) is not None]
+        return cls(**{name: torch.cat([getattr(state, name) for state in states]) for name in names})
+
+    def put(self, rows: Int[Tensor, "k"], other: "TwoRoomState") -> None:
+        """Overwrite the worlds `rows` with those of another state."""
+        for f in fields(self):
+            part = getattr(self, f.name)
+            if part is not None:
+                part[rows] = getattr(other, f.name)
 
     def clone(self) -> "TwoRoomState":
         """Return a copy that shares no memory."""
-        return TwoRoomState(self.position.clone(), self.wall_x.clone(), self.door_y.clone())
+        return self.map(torch.clone)
 
     def to(self, device: torch.device | str) -> "TwoRoomState":
         """Return the state on a device."""
-        return TwoRoomState(self.position.to(device), self.wall_x.to(device), self.door_y.to(device))
+        return self.map(lambda part: part.to(device))
 
 
 class TwoRoom:
@@ -75,12 +98,13 @@ class TwoRoom:
         self._state: TwoRoomState | None = None
 
     def reset(self, generator: torch.Generator, layouts: LayoutSplit = "train") -> TwoRoomState:
-        """Draw a layout and a free position for every world. The same generator state gives the same worlds on any
-        device.
+        """Draw a layout and a free position for every world, and a scenery where distractors ask for one. The same
+        generator state gives the same worlds on any device.
         """
         wall_x, door_y = sample_layouts(self.num_envs, layouts, generator, self.config)
         position = sample_positions(wall_x, door_y, generator, self.config)
-        self._state = TwoRoomState(position, wall_x, door_y).to(self.device)
+        scenery = drawn_scenery(self.num_envs, generator, self.config) if has_scenery(self.config) else None
+        self._state = TwoRoomState(position, wall_x, door_y, scenery).to(self.device)
         self.blocked = torch.zeros_like(self.blocked)
         return self._state.clone()
 
@@ -95,7 +119,8 @@ class TwoRoom:
         check_action(action, (self.num_envs, 2))
         action = action.to(device=self.device, dtype=torch.float32)
         position, self.blocked = move(state.position, action, state.wall_x, state.door_y, self.config)
-        self._state = TwoRoomState(position, state.wall_x, state.door_y)
+        scenery = None if state.scenery is None else next_scenery(state.scenery, action, self.config)
+        self._state = TwoRoomState(position, state.wall_x, state.door_y, scenery)
         return self._state.clone()
 
     def get_state(self) -> TwoRoomState:
@@ -106,8 +131,8 @@ class TwoRoom:
         """Put every world in a given state.
 
         Raises:
-            ShapeError: a field has a wrong shape or dtype.
-            DataError: a position is in a wall, outside of the world, or not finite.
+            ShapeError: a field has a wrong shape or dtype, or there is no scenery where distractors need one.
+            DataError: a position is in a wall, outside of the world, or not finite, or a scenery cannot be.
         """
         expected = {"position": (self.num_envs, 2), "wall_x": (self.num_envs,), "door_y": (self.num_envs,)}
         for name, shape in expected.items():
@@ -117,13 +142,14 @@ class TwoRoom:
                     f"TwoRoom state {name}: found {tuple(value.shape)} {value.dtype}, expected {shape} torch.float32"
                 )
         check_free("state position", state.position, state.wall_x, state.door_y, self.config)
+        check_scenery(state.scenery, self.num_envs, self.config)
         self._state = state.clone().to(self.device)
         self.blocked = torch.zeros_like(self.blocked)
 
     def render(self) -> UInt8[Tensor, "b 3 h w"]:
         """Draw every world: RGB, `config.image_size` pixels square."""
         state = self._current()
-        return render(state.position, state.wall_x, state.door_y, self.config)
+        return render(state.position, state.wall_x, state.door_y, self.config, state.scenery)
 
     def success(self, goal: Float[Tensor, "b 2"]) -> Bool[Tensor, "b"]:
         """Whether each agent is within `config.success_radius` of its goal."""

@@ -12,12 +12,13 @@ its inner faces are at 4.5 and 59.5. The vertical wall has the columns `wall_x -
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 
 MARGIN = 1e-3
@@ -45,6 +46,8 @@ class TwoRoomConfig:
     wall_x: int | None = None  # None: random per layout; an integer: fixed
     door_y: int | None = None
     success_radius: float = 4.5
+    # What pictures show beside agent and walls. Not in the text: of that, fingerprints of the plain room are made.
+    distractors: Distractors | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.size - self.border < self.image_size <= self.size:
