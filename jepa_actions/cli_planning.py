@@ -62,6 +62,8 @@ def _parser() -> Parser:
     add("--samples", type=int, help="candidates per iteration, where the planner has them")
     add("--elites", type=int)
     add("--iterations", type=int)
+    add("--timeout-ms", type=float, help="real time: milliseconds for each plan; tasks are planned one by one")
+    add("--batch", type=int, help="tasks planned together; default: all, and 1 with a timeout")
     add("--no-oracle", action="store_true", help="leave out the plan in the true simulator")
     add("--show", help="a folder for a GIF of real frames of the first tasks, and the energy landscape")
     add("--json", help="where to write the report")
@@ -73,6 +75,8 @@ def _check(options: Namespace) -> None:
     if options.show and (options.compare or options.offsets):
         found = "--compare" if options.compare else "--offsets"
         raise ConfigError(f"command line: --show is for one planner on one protocol, found {found}")
+    if options.data and (options.batch is not None or options.timeout_ms is not None):
+        raise ConfigError("command line: --batch and --timeout-ms are for a simulator, found --data")
     if options.data and (options.compare or options.offsets or options.seeds != 1):
         raise ConfigError("command line: --data is for one planner and one seed, found --compare, --offsets or --seeds")
     if options.gap is not None and not options.data:
@@ -90,7 +94,7 @@ def _controls(options: Namespace) -> dict[str, "Control"]:
     for words in options.compare or [options.planner]:
         name, _, rest = words.partition(":")
         beside_searches = options.compare and name in POLICIES  # which the options below are for
-        of_search = [] if beside_searches else given("samples", "elites", "iterations")
+        of_search = [] if beside_searches else given("samples", "elites", "iterations", "timeout_ms")
         found[words] = parse_control(f"{name}:{','.join([*given('cost', 'horizon', 'execute'), *of_search, rest])}")
     return found
 
@@ -107,6 +111,7 @@ def _one(model: "WorldModel", control: "Control", options: Namespace) -> None:
         episodes=options.episodes,
         seeds=options.seeds,
         history=model.history,
+        batch=options.batch,
         untrained=untrained_like(model),
         oracle=not options.no_oracle,
     )
@@ -131,6 +136,7 @@ def _compare(model: "WorldModel", controls: dict[str, "Control"], options: Names
         episodes=options.episodes,
         seeds=options.seeds,
         history=model.history,
+        batch=options.batch,
     )
     print(comparison_table(report))
     if options.json:
@@ -150,6 +156,7 @@ def _offsets(model: "WorldModel", controls: dict[str, "Control"], options: Names
         episodes=options.episodes,
         seeds=options.seeds,
         history=model.history,
+        batch=options.batch,
     )
     print(offset_table(report))
     if options.json:

@@ -43,21 +43,27 @@ class Agent(Protocol):
 
 @dataclass
 class Decisions:
-    """What deciding has cost, per decision of the whole batch: seconds in all and of them in the encoder, and model
-    evaluations per task. `predicted` is the planner's own estimate of the cost of its last plan, per task.
+    """What deciding has cost, per decision of all `tasks`: seconds in all and of them in the encoder, and model
+    evaluations per task. `timed_out` says which plans the clock ended, `unsearched` which of them had no time for one
+    iteration. `predicted` is the planner's own estimate of the cost of its last plan, per task; infinite where it was
+    not searched.
     """
 
+    tasks: int = 1
     seconds: list[float] = field(default_factory=list)
     encoding: list[float] = field(default_factory=list)
     evaluations: list[int] = field(default_factory=list)
+    timed_out: list[bool] = field(default_factory=list)
+    unsearched: list[bool] = field(default_factory=list)
     predicted: Float[Tensor, "n"] | None = None
 
 
 class _PlanExecutor:
     """Plans every `execute` blocks, never beyond the budget (in blocks), and hands out one block at a time."""
 
-    def __init__(self, mpc: MPC, codec: ActionCodec, budget: int | None) -> None:
-        self.mpc, self.codec, self.left, self.decisions = mpc, codec, budget, Decisions()
+    def __init__(self, mpc: MPC, codec: ActionCodec, budget: int | None, timeout_ms: float | None = None) -> None:
+        self.mpc, self.codec, self.left, self.timeout_ms = mpc, codec, budget, timeout_ms
+        self.decisions = Decisions(len(mpc.seeds))
         self._queue: list[Float[Tensor, "n a"]] = []
 
     def next_block(self, context: Callable[[], Any], goal: Any) -> Float[Tensor, "n a"]:
@@ -66,11 +72,13 @@ class _PlanExecutor:
             began = time.perf_counter()
             present = context()
             encoded = time.perf_counter()
-            plan = self.mpc.plan(present, goal, left=self.left)
+            plan = self.mpc.plan(present, goal, left=self.left, timeout_ms=self.timeout_ms)
             self._queue = list(torch.unbind(plan.actions[:, : self.mpc.execute], dim=1))
             plan.cost.sum().item()  # waits for the device, so that the clock tells the truth
             self.decisions.predicted = plan.cost.cpu()
             self.decisions.evaluations.append(plan.evaluations)
+            self.decisions.timed_out.append(plan.timed_out)
+            self.decisions.unsearched.append(plan.unsearched)
             self.decisions.encoding.append(encoded - began)
             self.decisions.seconds.append(time.perf_counter() - began)
         if self.left is not None:
@@ -107,6 +115,7 @@ class LatentAgent:
         goal_frames: (N, 3, H, W) uint8, the goals as pictures.
         history: the last frames (one per model step) that `encode` is given, with the model actions between them.
         budget: model steps until the tasks end; plans never look beyond it.
+        timeout_ms: real time for each plan, see `MPC.plan`; the encoder's comes on top.
     """
 
     observes: Literal["frames"] = "frames"
@@ -120,9 +129,10 @@ class LatentAgent:
         *,
         history: int = 1,
         budget: int | None = None,
+        timeout_ms: float | None = None,
     ) -> None:
         self.model, self.codec = model, codec
-        self._executor, self._watcher = _PlanExecutor(mpc, codec, budget), _Watcher(model, history)
+        self._executor, self._watcher = _PlanExecutor(mpc, codec, budget, timeout_ms), _Watcher(model, history)
         with torch.no_grad():
             self._goal = model.goal(goal_frames)
 
@@ -157,7 +167,7 @@ class PolicyAgent:
         *,
         history: int = 1,
     ) -> None:
-        self.model, self.codec, self.policy, self.decisions = model, codec, policy, Decisions()
+        self.model, self.codec, self.policy, self.decisions = model, codec, policy, Decisions(len(goal_frames))
         self._watcher = _Watcher(model, history)
         with torch.no_grad():
             self._goal = model.goal(goal_frames)
@@ -173,6 +183,8 @@ class PolicyAgent:
         self.decisions.encoding.append(encoded - began)
         self.decisions.seconds.append(time.perf_counter() - began)
         self.decisions.evaluations.append(0)
+        self.decisions.timed_out.append(False)
+        self.decisions.unsearched.append(False)
         self._watcher.took(action)
         return self.codec.decode(action)
 

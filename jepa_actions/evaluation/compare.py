@@ -35,13 +35,14 @@ def compare_planning(
     episodes: int | None = None,
     seeds: int = 1,
     history: int = 1,
+    batch: int | None = None,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
     """Decide with every control on the same tasks, and compare each with the first, task by task.
 
     Arguments:
         controls: by the names that the report calls them; the first one is what the others are compared with.
-        model, protocol, episodes, seeds, history, device: as `evaluate_planning`.
+        model, protocol, episodes, seeds, history, batch, device: as `evaluate_planning`.
 
     Returns: a report for JSON. `metrics` has a flat dict per control, as `evaluate_planning`, with
         `success_difference`, its success rate less the first control's on the same tasks; `ci95` per control the Wilson
@@ -64,7 +65,15 @@ def compare_planning(
         # Floors do not depend on the control: the tasks of a protocol without them are the same.
         rules = protocol if not reports else replace(protocol, floors=())
         reports[name] = evaluate_planning(
-            model, rules, control=control, episodes=episodes, seeds=seeds, history=history, oracle=False, device=device
+            model,
+            rules,
+            control=control,
+            episodes=episodes,
+            seeds=seeds,
+            history=history,
+            oracle=False,
+            batch=batch,
+            device=device,
         )
     first = next(iter(reports))
     found: dict[str, Any] = {
@@ -90,7 +99,8 @@ def comparison_table(report: Mapping[str, Any]) -> str:
     """A report of `compare_planning` as plain text: one line per control, then one per floor.
 
     `ms` are per decision, 50th and 95th percentile, without the encoder, whose median stands beside them; `final cost`
-    is what the last plan promised and what its last frame gave, each by the control's own cost.
+    is what the last plan promised and what its last frame gave, each by the control's own cost. Behind it, with a
+    timeout, the share of plans that the clock ended, and of those that had no time for one iteration.
     """
     names = [*report["metrics"], *report["floors"]]
     width = max(12, *map(len, names))
@@ -111,7 +121,7 @@ def comparison_table(report: Mapping[str, Any]) -> str:
         lines.append(
             f"{name:{width}}  {success:22}{difference:26}{metrics['path_efficiency']:9.3f}"
             f"{metrics['model_evaluations_per_decision']:13.0f}{metrics['ms_deciding_p50']:9.3g}"
-            f"{metrics['ms_deciding_p95']:9.3g}{metrics['ms_encoding_p50']:9.3g}  {cost}"
+            f"{metrics['ms_deciding_p95']:9.3g}{metrics['ms_encoding_p50']:9.3g}  {cost}{_cut_short(metrics)}"
         )
     lines += [f"{name:{width}}  {floor['success_rate']:.3f}  (floor)" for name, floor in report["floors"].items()]
     return "\n".join(lines)
@@ -157,6 +167,12 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from error
     return target
+
+
+def _cut_short(metrics: Mapping[str, float]) -> str:
+    if "timed_out" not in metrics:
+        return ""
+    return f"; timed out {metrics['timed_out']:.2f}, unsearched {metrics['unsearched']:.2f}"
 
 
 def _interval(ends: Any, sign: str = "") -> str:

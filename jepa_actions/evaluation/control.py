@@ -1,5 +1,6 @@
 """How an evaluation decides, as configuration: a planner with its cost and budget, or the inverse head by itself."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
@@ -55,6 +56,7 @@ class Control:
         warm_start: begin with what is left of the last plan; None is a published planner's own, else true.
         proposals: action sequences that the inverse head proposes; 0 is none.
         fuse: start from the product of the planner's Gaussian and that of the proposals.
+        timeout_ms: real time for each plan of one task, which is then the best so far (`MPC.plan`).
     """
 
     planner: str = "cem"
@@ -68,6 +70,7 @@ class Control:
     warm_start: bool | None = None
     proposals: int = 0
     fuse: bool = False
+    timeout_ms: float | None = None
 
     def __post_init__(self) -> None:
         if self.cost not in COSTS:
@@ -75,6 +78,8 @@ class Control:
         if self.fuse and not self.proposals:
             raise ConfigError("fuse: found true and no proposals, expected at least one")
         _check_name(self.planner)
+        if self.timeout_ms is not None and not 0 <= self.timeout_ms < math.inf:
+            raise ConfigError(f"planner {self.planner}, timeout_ms: found {self.timeout_ms}, expected 0 or more")
         horizon, execute = self.steps
         if not 1 <= execute <= horizon:
             raise ConfigError(
@@ -83,8 +88,8 @@ class Control:
             )
         if self.planner not in POLICIES:
             self.make_planner()  # a wrong setting is an error now
-        elif self.settings or self.evaluations is not None or self.proposals:
-            given = [*self.settings, *(["evaluations"] if self.evaluations is not None else [])]
+        elif self.settings or self.evaluations is not None or self.proposals or self.timeout_ms is not None:
+            given = [*self.settings, *(key for key in ("evaluations", "timeout_ms") if getattr(self, key) is not None)]
             raise ConfigError(
                 f"planner {self.planner}: found {', '.join(given) or 'proposals'}, expected no settings of a search: "
                 "it is a policy"
@@ -147,9 +152,11 @@ def parse_control(words: str, base: Control | None = None) -> Control:
         if not sign:
             raise ConfigError(f"planner {words!r}: found {item!r}, expected key=value")
         (chosen if key in known else settings)[key] = _number(value)
-    for key, value in chosen.items():
-        if type(value) is not known[key]:
-            raise ConfigError(f"planner {words!r}, {key}: found {value!r}, expected {known[key].__name__}")
+    for key, found in chosen.items():
+        if known[key] is float and type(found) is int:
+            chosen[key] = float(found)
+        elif type(found) is not known[key]:
+            raise ConfigError(f"planner {words!r}, {key}: found {found!r}, expected {known[key].__name__}")
     return replace(base, planner=name, settings=settings, **chosen)
 
 
@@ -200,8 +207,9 @@ def latent_agent(
     history: int,
     budget: int,
     device: torch.device | None = None,
+    first: int = 0,
 ) -> LatentAgent | PolicyAgent:
-    """The agent of a resolved control for the tasks of one task seed, whose goals are pictures."""
+    """The agent of a resolved control for tasks of one task seed, from number `first` on, whose goals are pictures."""
     if control.planner in POLICIES:
         return PolicyAgent(model, codec, make_policy(control.planner, model), goal_frames, history=history)
     horizon, execute = control.steps
@@ -211,12 +219,12 @@ def latent_agent(
         make_cost(control, model),
         horizon=horizon,
         execute=execute,
-        seeds=[decision_seed(seed, task) for task in range(len(goal_frames))],
+        seeds=[decision_seed(seed, first + task) for task in range(len(goal_frames))],
         warm_start=control.warm,
         proposals=make_proposals(control, model),
         device=device,
     )
-    return LatentAgent(model, codec, mpc, goal_frames, history=history, budget=budget)
+    return LatentAgent(model, codec, mpc, goal_frames, history=history, budget=budget, timeout_ms=control.timeout_ms)
 
 
 def make_proposals(control: Control, model: Any) -> InverseProposals | None:

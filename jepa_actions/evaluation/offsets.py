@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from jepa_actions.resources import protocol_names
 
 def with_offsets(protocol: PlanningProtocol | str, offsets: Sequence[int]) -> list[PlanningProtocol]:
     """A protocol at other offsets, with twice as many environment steps for each: the published one where the name with
-    that offset is one's, else the same rules under that name, on behaviour that is long enough (so the hash is new).
+    that offset is one's, with whatever `protocol` changes in its own published one; else the same rules under that
+    name, on behaviour that is long enough (so the hash is new).
 
     Raises: ConfigError for a protocol of another sampler, no offset, or one below 1.
     """
@@ -38,7 +39,10 @@ def _at(base: PlanningProtocol, offset: int) -> PlanningProtocol:
     name, found = re.subn(r"offset\d+", f"offset{offset}", base.name, count=1)
     name = name if found else f"{base.name}_offset{offset}"
     if name in protocol_names():
-        return load_protocol(name)
+        own = load_protocol(base.name) if base.name in protocol_names() else base
+        kept = {item.name for item in fields(base)} - {"name", "offset", "budget"}
+        changed = {key: getattr(base, key) for key in kept if getattr(base, key) != getattr(own, key)}
+        return replace(load_protocol(name), **changed)
     steps = max(base.behaviour.steps, 6 * offset // 5)  # as much room for the start as 100 of 120 steps leave
     return replace(base, name=name, offset=offset, budget=2 * offset, behaviour=replace(base.behaviour, steps=steps))
 
@@ -51,13 +55,14 @@ def curves_over_offsets(
     episodes: int | None = None,
     seeds: int = 1,
     history: int = 1,
+    batch: int | None = None,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
     """Compare controls on several protocols of sampler `offset`.
 
     Arguments:
         controls: by the names that the report calls them.
-        model, episodes, seeds, history, device: as `evaluate_planning`.
+        model, episodes, seeds, history, batch, device: as `evaluate_planning`.
 
     Returns: a report for JSON, where an offset is its environment steps as text, nearest first. `metrics` and `floors`
         have success by offset, of every control and floor; `ci95` its Wilson interval; `curves` all metrics of every
@@ -72,7 +77,7 @@ def curves_over_offsets(
         raise ConfigError(f"curves_over_offsets: found offsets {offsets}, expected one protocol per offset, at least 1")
     reports = {
         str(protocol.offset): compare_planning(
-            model, protocol, controls, episodes=episodes, seeds=seeds, history=history, device=device
+            model, protocol, controls, episodes=episodes, seeds=seeds, history=history, batch=batch, device=device
         )
         for protocol in sorted(rules, key=lambda protocol: protocol.offset or 0)
     }

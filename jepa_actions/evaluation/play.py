@@ -1,7 +1,7 @@
 """Play the tasks of a protocol: the loop that lets agents act in the simulator and keeps the score."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,17 @@ class Score:
     seconds: float  # acting, stepping and rendering
     frames: list[UInt8[Tensor, "k c h w"]]  # of the first `watched` tasks, at every decision and at the end
     solved_by_decision: Bool[Tensor, "m k"]  # whether these tasks were at the goal, or had been, at those moments
+
+    @classmethod
+    def joined(cls, parts: Sequence["Score"]) -> "Score":
+        """Of all tasks of some parts, one after the other; nobody watched them."""
+        rows = ("solved", "ever", "end", "valid", "distance", "path", "state")
+        return cls(
+            **{name: torch.cat([getattr(part, name) for part in parts]) for name in rows},
+            seconds=sum(part.seconds for part in parts),
+            frames=[],
+            solved_by_decision=torch.zeros(0, 0, dtype=torch.bool),
+        )
 
 
 def play(tasks: Tasks, agent: Agent, world: World, protocol: PlanningProtocol, *, watched: int = 0) -> Score:

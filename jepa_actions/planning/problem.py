@@ -169,6 +169,11 @@ class Plan:
         """Rollouts imagined for each problem, those of the proposals included."""
         return self.proposing + int(sum(self.history.get("evaluations", [])))
 
+    @property
+    def unsearched(self) -> bool:
+        """Whether the deadline left no time for one iteration, so that `actions` is the warm start."""
+        return self.timed_out and not self.history.get("evaluations")
+
 
 def check_bounds(bounds: Bounds, action_dim: int) -> None:
     """Raise PlanningError unless `low <= high`, both finite and of `action_dim` entries."""

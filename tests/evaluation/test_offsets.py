@@ -30,6 +30,8 @@ def test_a_published_protocol_is_taken_where_there_is_one():
     assert with_offsets("two_room/offset25", [25, 50, 100]) == [
         load_protocol(f"two_room/offset{offset}") for offset in (25, 50, 100)
     ]
+    (strict,) = with_offsets(replace(OFFSET, rule="end", episodes=7), [50])
+    assert strict == replace(load_protocol("two_room/offset50"), rule="end", episodes=7), "what was changed stays so"
     (train,) = with_offsets("point_maze/offset50_train", [50])
     assert train == load_protocol("point_maze/offset50_train")
 
