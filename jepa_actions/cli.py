@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jepa_actions.cli_data import data
-from jepa_actions.cli_parser import Parser
+from jepa_actions.cli_parser import Parser, take_distractors
 from jepa_actions.errors import ConfigError, JepaActionsError
 
 
@@ -86,7 +86,8 @@ def evaluate(argv: list[str]) -> None:
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
 
-    parser = Parser(prog="jepa-actions eval")
+    argv, distractors = take_distractors(argv)
+    parser = Parser(prog="jepa-actions eval", description="--env.KEY VALUE: in a TwoRoom that looks otherwise")
     parser.add_argument("name", choices=EVALUATIONS)
     parser.add_argument("--model", required=True, help="a model folder or a Hub id")
     parser.add_argument("--data", help="a LeRobot data set, a folder of videos or env:NAME; default: the recipe's")
@@ -94,7 +95,9 @@ def evaluate(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     use_all_cores()
     model = WorldModel.from_pretrained(options.model)
-    reports = evaluate_all(model, *data_of(model, options.data), [options.name])
+    reports = evaluate_all(model, *data_of(model, options.data, distractors), [options.name])
+    if distractors is not None:
+        reports[options.name]["distractors"] = distractors.changes()
     print(table(reports))
     if options.json:
         write_json(reports[options.name], options.json)

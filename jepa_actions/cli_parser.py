@@ -2,8 +2,12 @@
 
 import argparse
 import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
+from jepa_actions.config import load_config
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 
 
@@ -18,3 +22,29 @@ class Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split()
         near = difflib.get_close_matches(unknown[0], known, 1) if message.startswith("unrecognized") else []
         raise ConfigError(f"{self.prog}: {message}{f', did you mean {near[0]}?' if near else ''}")
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Options of an evaluation that change what TwoRoom's pictures show."""
+
+    env: Distractors = field(default_factory=Distractors)
+
+
+def take_distractors(argv: Sequence[str]) -> tuple[list[str], Distractors | None]:
+    """Remove `--env.KEY VALUE` and `--env.KEY=VALUE` from the words of a command; None where there are none.
+
+    Raises ConfigError for a key or value that `Distractors` does not have.
+    """
+    rest: list[str] = []
+    found: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--env."):
+            rest.append(word)
+            continue
+        found.append(word)
+        if "=" not in word and words:
+            found.append(words.pop(0))
+    return rest, load_config(_Room, found).env if found else None

@@ -84,7 +84,8 @@ def encode_clips(
         rows = [_rows(readings[int(e)], row, width) for e, row in zip(episodes, numbers, strict=True)]
         encoded.proprio = torch.from_numpy(np.stack(rows))
     if isinstance(dataset, WorldDataset) and dataset.world.name == "two_room":
-        encoded.positions, encoded.layout = dataset.states(episodes, numbers)
+        states, encoded.layout = dataset.states(episodes, numbers)
+        encoded.positions = states[..., :2]  # the rest is the distractors'
     return encoded
 
 

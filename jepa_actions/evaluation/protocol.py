@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from jepa_actions.config import decode_config
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 
 SAMPLERS = ("offset", "stitched", "cross_room")
@@ -53,6 +55,8 @@ class PlanningProtocol:
     seed_base: int = 0  # task seed k draws from (seed_base, k), apart from any training seed
     behaviour: BehaviourSettings = field(default_factory=BehaviourSettings)
     floors: tuple[str, ...] = FLOORS
+    # two_room: what is drawn beside agent and walls. The tasks stay where they are: only pictures differ.
+    distractors: Distractors | None = None
 
     def __post_init__(self) -> None:
         self._expect("version", self.version >= 1, "an integer of at least 1")
@@ -82,7 +86,10 @@ class PlanningProtocol:
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of all fields: two reports with the same hash solved the same tasks."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = asdict(self)
+        if self.distractors is None:
+            del values["distractors"]  # the plain room's protocols are older than distractors, and keep their hashes
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -117,8 +124,7 @@ def load_protocol(name: str | Path) -> PlanningProtocol:
 
 def _checked(values: Any, kind: type, place: str) -> dict[str, Any]:
     """The fields of `kind` in `values`, with types checked; nested settings are built."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{place}: found {type(values).__name__}, expected keys and values")
+    values = _keys(values, place)
     types = get_type_hints(kind)
     known = [f.name for f in fields(kind)]
     for key in values:
@@ -133,9 +139,17 @@ def _checked(values: Any, kind: type, place: str) -> dict[str, Any]:
     return found
 
 
+def _keys(values: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{place}: found {type(values).__name__}, expected keys and values")
+    return values
+
+
 def _value(value: Any, kind: Any, place: str) -> Any:
     if kind is BehaviourSettings:
         return BehaviourSettings(**_checked(value, BehaviourSettings, place))
+    if kind == Distractors | None:
+        return None if value is None else decode_config(Distractors, _keys(value, place), place)
     if kind == tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{place}: found {value!r}, expected a list of names")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation.control import Control
 from jepa_actions.evaluation.inverse import evaluate_inverse
@@ -22,19 +23,26 @@ from jepa_actions.training import DataConfig, OpenData, open_data
 EVALUATIONS = ("planning", "inverse", "probe", "rollout", "masked")
 
 
-def data_of(model: WorldModel, path: str | None = None) -> tuple[DataConfig, OpenData]:
+def data_of(
+    model: WorldModel, path: str | None = None, distractors: Distractors | None = None
+) -> tuple[DataConfig, OpenData]:
     """Open the data a model was trained on, or other data with the same layout, split as in its recipe.
 
     Args:
         model: with the recipe in `model.extra`, as `training.train` saves it.
         path: a data set to use in place of the recipe's.
+        distractors: what env:two_room shows in place of what it showed in training.
 
     Raises:
-        ConfigError: if the model carries no recipe.
+        ConfigError: if the model carries no recipe, or for distractors in other data.
     """
     config = data_of_config(model)
     if path is not None:
         config = replace(config, path=path)
+    if distractors is not None:
+        if config.path != "env:two_room":
+            raise ConfigError(f"distractors: found data {config.path}, expected env:two_room")
+        config = replace(config, env=replace(config.env, distractors=distractors))
     return config, open_data(config, model.config.image_size, model.config.cameras)
 
 

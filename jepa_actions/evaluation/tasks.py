@@ -1,7 +1,7 @@
 """Tasks of a planning protocol: where the agent starts, where it should go, and in which layout."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jepa_actions.envs.two_room import TwoRoomConfig, sample_layouts, sample_positions
+from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.envs.world import Split, World
 from jepa_actions.envs.worlds import make_world
 from jepa_actions.errors import ConfigError, DataError
@@ -51,13 +52,20 @@ def world_of_protocol(protocol: PlanningProtocol) -> World:
 
     Raises ConfigError for an environment that is not known, or a setting that is another environment's.
     """
-    rate = protocol.behaviour.crossing_rate
+    rate, distractors = protocol.behaviour.crossing_rate, protocol.distractors
     if protocol.env != "two_room" and (rate is not None or protocol.sampler == "cross_room"):
         raise ConfigError(
             f"protocol {protocol.name!r}, env: found {protocol.env!r} with sampler {protocol.sampler} and "
             f"behaviour.crossing_rate {rate}; sampler cross_room and a crossing rate are for two_room"
         )
-    settings = {} if rate is None else {"crossing_rate": rate}
+    if protocol.env != "two_room" and distractors is not None:
+        raise ConfigError(
+            f"protocol {protocol.name!r}, env: found {protocol.env!r} with distractors {distractors.changes()}; they "
+            "are for two_room"
+        )
+    settings: dict[str, Any] = {} if rate is None else {"crossing_rate": rate}
+    if distractors is not None:
+        settings["config"] = TwoRoomConfig(distractors=distractors)
     try:
         return make_world(protocol.env, **settings)
     except ConfigError as error:
@@ -81,6 +89,8 @@ def make_tasks(protocol: PlanningProtocol, episodes: int, seed: int) -> Tasks:
     while sum(map(len, found)) < episodes:
         crossing = protocol.sampler == "cross_room"
         tasks = _cross_room(protocol, seed, draw) if crossing else _cut(protocol, world, seed, draw)
+        if isinstance(world, TwoRoomWorld):
+            tasks = _with_scenery(tasks, world, protocol, seed, draw)
         if protocol.exclude_solved:
             tasks = tasks.take(~world.solved(tasks.start, tasks.goal, protocol.tolerance))
         found.append(tasks)
@@ -145,6 +155,15 @@ def _cross_room(protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
     goal = sample_positions(wall_x, door_y, generator, config, right=~right)
     none = torch.full((DRAW,), -1)
     return Tasks(start, goal, torch.stack([wall_x, door_y], dim=-1), none, none, none, none)
+
+
+def _with_scenery(tasks: Tasks, world: TwoRoomWorld, protocol: PlanningProtocol, seed: int, draw: int) -> Tasks:
+    """What the distractors show at the start, where no behaviour says it, and at the goal. A stream of its own: places
+    and layouts are those of the plain room."""
+    words = np.random.SeedSequence([protocol.seed_base, seed, draw, 1]).generate_state(1, np.uint32)
+    generator = torch.Generator().manual_seed(int(words[0]))
+    start = world.with_scenery(tasks.start, generator) if protocol.sampler == "cross_room" else tasks.start
+    return replace(tasks, start=start, goal=world.as_goals(tasks.goal, start, generator))
 
 
 def save_tasks(path: str | Path, tasks: Tasks, protocol: PlanningProtocol, seed: int) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jepa_actions.data import Pose
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModelConfig
 from jepa_actions.objectives import (
@@ -30,6 +31,7 @@ class EnvConfig:
     crossing_rate: float = 0.35  # two_room: share of episodes steered through the door
     accidental_crossings: bool = True  # two_room: whether the others may enter it
     push: float = 0.0  # two_room: probability of pushing on against a wall, every step anew
+    distractors: Distractors | None = None  # two_room: what is drawn beside agent and walls, and in which colours
     heldout_episodes: int = 500  # on layouts that training never sees
 
 

@@ -8,13 +8,14 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, from_numpy
 
 from jepa_actions.data import Episode, FramesOnly, VideoDataset, Viewable, combined
+from jepa_actions.envs.two_room_geometry import TwoRoomConfig
 from jepa_actions.envs.world import Behaviour, World
 from jepa_actions.envs.worlds import make_world
 from jepa_actions.errors import ConfigError
 from jepa_actions.training.config import EnvConfig
 
 HELDOUT_SEED = 1_000_003  # added to the seed of held-out behaviour, so that no episode is drawn twice
-TWO_ROOM_ONLY = ("crossing_rate", "accidental_crossings", "push")
+TWO_ROOM_ONLY = ("crossing_rate", "accidental_crossings", "push", "distractors")
 
 
 class WorldDataset(Viewable):
@@ -78,8 +79,11 @@ class WorldDataset(Viewable):
         """Of every state, action and layout, and of what draws them."""
         b = self.behaviour
         parts = [tensor.contiguous().numpy().tobytes() for tensor in (b.states, b.actions, b.layouts)]
-        drawn = repr(getattr(self.world, "config", None))
-        return combined(self.name, drawn, [hashlib.sha256(part).hexdigest() for part in parts])
+        config = getattr(self.world, "config", None)
+        drawn = [repr(config)]
+        if isinstance(config, TwoRoomConfig) and config.distractors is not None:
+            drawn.append(repr(config.distractors))
+        return combined(self.name, *drawn, [hashlib.sha256(part).hexdigest() for part in parts])
 
 
 def world_of(name: str, config: EnvConfig) -> World:
@@ -91,7 +95,7 @@ def world_of(name: str, config: EnvConfig) -> World:
     defaults = EnvConfig()
     chosen: dict[str, Any] = {key: getattr(config, key) for key in TWO_ROOM_ONLY}
     if name == "two_room":
-        return make_world(name, **chosen)
+        return make_world(name, config=TwoRoomConfig(distractors=chosen.pop("distractors")), **chosen)
     for key, value in chosen.items():
         if value != getattr(defaults, key):
             raise ConfigError(f"data.env.{key}: found {value!r} with env:{name}, expected none: it is for env:two_room")

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jepa_actions.envs import Distractors
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation.protocol import BehaviourSettings, PlanningProtocol, load_protocol
 
@@ -82,6 +83,7 @@ def test_hash_depends_on_every_field_and_not_on_the_file(tmp_path):
         "seed_base": 1,
         "behaviour": BehaviourSettings(crossing_rate=0.1),
         "floors": ("zero",),
+        "distractors": Distractors(),
     }
     assert set(changes) == {field.name for field in fields(PlanningProtocol)}
     beside = {
@@ -115,12 +117,24 @@ def test_hash_depends_on_every_field_and_not_on_the_file(tmp_path):
         ({"floors": ["randm"]}, r"floors: found \('randm',\), expected some of random, zero, straight"),
         ({"floors": "random"}, "floors: found 'random', expected a list of names"),
         ({"episodes": 0}, "episodes: found 0"),
+        ({"distractors": 3}, "distractors: found int, expected keys and values"),
+        ({"distractors": {"noice": 3}}, "distractors: .*noice.*did you mean noise"),
+        ({"distractors": {"noise": "much"}}, "distractors: noise: expected float, found 'much'"),
+        ({"distractors": {"noise": -3}}, r"distractors: .*Distractors\.noise: found -3.0, expected 0 to 128"),
         ({"sampler": "stitched", "offset": ...}, r"behaviour\.episodes_per_layout: found 1, expected at least 2"),
     ],
 )
 def test_bad_values_are_named(tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         load_protocol(write(tmp_path, **change))
+
+
+def test_a_file_says_what_the_room_shows_and_null_is_the_plain_room(tmp_path):
+    plain, dotted = load_protocol(write(tmp_path)), {"moving_dot": True, "floor": [10, 20, 30]}
+    assert load_protocol(write(tmp_path, distractors=None)).hash == plain.hash
+    found = load_protocol(write(tmp_path, distractors=dotted))
+    assert found.distractors == Distractors(moving_dot=True, floor=(10, 20, 30))
+    assert found.hash != plain.hash
 
 
 def test_bad_files_are_named(tmp_path):

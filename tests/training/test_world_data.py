@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from jepa_actions.envs import Distractors
 from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.envs.worlds import make_world
 from jepa_actions.errors import ConfigError, DataError
@@ -44,13 +46,28 @@ def test_settings_reach_the_behaviour():
     assert not torch.equal(pushed.behaviour.actions, world_dataset("two_room", ENV).behaviour.actions)
 
 
-@pytest.mark.parametrize("change", [{"crossing_rate": 0.1}, {"accidental_crossings": False}, {"push": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"crossing_rate": 0.1}, {"accidental_crossings": False}, {"push": 0.5}, {"distractors": Distractors()}]
+)
 def test_settings_of_two_room_are_refused_elsewhere(change):
     ((key, value),) = change.items()
-    with pytest.raises(ConfigError, match=rf"data\.env\.{key}: found {value} with env:point_maze"):
+    with pytest.raises(ConfigError, match=rf"data\.env\.{key}: found {re.escape(repr(value))} with env:point_maze"):
         world_of("point_maze", replace(ENV, **change))
     with pytest.raises(ConfigError, match=r"it is for env:two_room"):
         open_data(DataConfig(path="env:reacher", env=replace(ENV, **change)), (64, 64))
+
+
+def test_distractors_are_seen_and_nothing_else_changes():
+    plain = world_dataset("two_room", ENV)
+    dotted = world_dataset("two_room", replace(ENV, distractors=Distractors(moving_dot=True, noise=8.0)))
+    assert torch.equal(plain.behaviour.actions, dotted.behaviour.actions)
+    assert torch.equal(plain.behaviour.states, dotted.behaviour.states[..., :2])
+    assert np.array_equal(plain.scenes(), dotted.scenes()), "episodes of one layout still show one scene"
+    one, two = (data.read_clips(np.array([2]), np.array([[0, 5]]))["image"] for data in (plain, dotted))
+    assert not torch.equal(one, two)
+    light = world_dataset("two_room", replace(ENV, distractors=Distractors(floor=(200, 200, 200))))
+    assert torch.equal(light.behaviour.states, plain.behaviour.states)
+    assert len({data.fingerprint() for data in (plain, dotted, light)}) == 3, "though only the picture differs"
 
 
 def test_a_world_that_is_not_known():
