@@ -1,9 +1,11 @@
 """`jepa-actions eval planning`: one way to decide against floors and oracle, or several beside each other."""
 
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jepa_actions.cli_parser import Parser
+from jepa_actions.cli_parser import Parser, take_distractors
+from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,13 +17,17 @@ def planning(argv: list[str]) -> None:
     """`eval planning --model M --protocol P [--planner SPEC | --compare SPEC ...] [--episodes N] --json OUT`.
 
     With `--offsets 10 25 50`: curves over the offset. With `--data D [--gap K]` in place of P: offline, from o_t to
-    o_{t+k}, the planned against the recorded actions.
+    o_{t+k}, the planned against the recorded actions. With `--env.KEY VALUE`: in a TwoRoom with distractors or other
+    colours (docs/distractors.md).
     """
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
 
+    argv, distractors = take_distractors(argv)
     options = _parser().parse_args(argv)
     _check(options)
+    if distractors is not None:
+        _change_room(options, distractors)
     controls = _controls(options)
     first = next(iter(controls.values()))
     use_all_cores()
@@ -81,6 +87,15 @@ def _check(options: Namespace) -> None:
         raise ConfigError("command line: --data is for one planner and one seed, found --compare, --offsets or --seeds")
     if options.gap is not None and not options.data:
         raise ConfigError("command line: --gap is for --data, found none")
+
+
+def _change_room(options: Namespace, distractors: Distractors) -> None:
+    """The same protocol in a room that looks otherwise: its hash becomes another."""
+    from jepa_actions.evaluation.protocol import load_protocol
+
+    if options.data:
+        raise ConfigError("command line: --env is for a protocol in two_room, found --data")
+    options.protocol = replace(load_protocol(options.protocol), distractors=distractors)
 
 
 def _controls(options: Namespace) -> dict[str, "Control"]:
