@@ -211,6 +211,7 @@ def plan(argv: list[str]) -> None:
         "--proprio", type=float, nargs="+", help="the robot's present reading, where the model wants it"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--timeout-ms", type=float, help="real time for the search; the best so far is printed")
     options = parser.parse_args(argv)
     model = WorldModel.from_pretrained(options.model)
     found = plan_between(
@@ -221,6 +222,7 @@ def plan(argv: list[str]) -> None:
         planner=None if options.planner is None else PRESETS[options.planner],
         proprio=options.proprio,
         seed=options.seed,
+        timeout_ms=options.timeout_ms,
     )
     print(json.dumps(found, indent=2))
 

@@ -348,6 +348,8 @@ def test_plan_prints_raw_actions(model, pictures, capsys):
     assert (np.linalg.norm(actions, axis=1) <= radius + 1e-4).all()
     assert one == same
     assert one["actions"] != other["actions"]
+    late = json.loads(out_of(capsys, *words, "--timeout-ms", "0"))
+    assert (late["timed_out"], late["cost"]) == (True, None)
 
 
 def test_plan_names_the_file_at_fault(model, pictures, tmp_path, fails):

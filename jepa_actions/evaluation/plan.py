@@ -14,7 +14,7 @@ from jepa_actions.data import ActionBounds, ActionCodec, ModelBounds
 from jepa_actions.errors import DataError, PlanningError, ShapeError
 from jepa_actions.evaluation.control import Control, make_cost
 from jepa_actions.models import WorldModel
-from jepa_actions.planning import Bounded, CEMConfig, Cost, LatentCost, PlannerPreset, Problem
+from jepa_actions.planning import Bounded, CEMConfig, Cost, LatentCost, PlannerPreset, Problem, deadline_in
 
 
 @torch.no_grad()
@@ -27,6 +27,7 @@ def plan(
     planner: CEMConfig | PlannerPreset | None = None,
     proprio: Sequence[float] | None = None,
     seed: int = 0,
+    timeout_ms: float | None = None,
 ) -> dict[str, Any]:
     """The actions that the model believes lead from one picture to another.
 
@@ -38,14 +39,17 @@ def plan(
             or a published planner with its cost, horizon and bounds (`planning.presets`).
         proprio: at the present, in raw units; for a model whose dynamics reads it.
         seed: the same seed gives the same plan.
+        timeout_ms: real time for the search, encoding apart; the plan is then the best so far.
 
     Returns:
         `names`, `actions` (raw units, one row per raw step), the model's `cost`, and the cost of not acting; where
-        actions are changes seen from a `proprio` that is given, also `commands`, the absolute values they lead to.
+        actions are changes seen from a `proprio` that is given, also `commands`, the absolute values they lead to;
+        with a timeout, `timed_out`. Where that left no time for one iteration, the actions are the mean ones of the
+        data and `cost` is None.
 
     Raises:
         ShapeError: for pictures of another size, a model without actions, or proprio that does not fit.
-        PlanningError: for a preset whose bounds are for other actions.
+        PlanningError: for a preset whose bounds are for other actions, or a timeout that is negative or not a number.
     """
     codec = model.codec
     if codec is None:
@@ -62,15 +66,18 @@ def plan(
     cost: Cost = preset.cost if published else make_cost(Control().resolved(model), model)
     latent_goal = model.goal({camera: image[None] for camera, image in target.items()})
     bounded = Bounded(model, _bounds(codec, preset))
-    found = preset.build()(Problem(bounded, context, latent_goal, cost, horizon, [seed]))
+    deadline = deadline_in(timeout_ms)
+    found = preset.build()(Problem(bounded, context, latent_goal, cost, horizon, [seed], deadline=deadline))
     still = codec.encode(codec.still()).expand(1, 1, horizon, -1)
     idle = cost(model.rollout(context, still), latent_goal)
-    plan = {
+    plan: dict[str, Any] = {
         "names": list(codec.names),
         "actions": codec.decode(found.actions)[0].flatten(0, 1).tolist(),
-        "cost": float(found.cost[0]),
+        "cost": None if found.unsearched else float(found.cost[0]),
         "cost_of_zero_actions": float(idle[0, 0]),
     }
+    if timeout_ms is not None:
+        plan["timed_out"] = found.timed_out
     if reading and codec.source != "action":
         plan["commands"] = _commands(codec, reading[0][0, -1], found.actions[0])
     return plan

@@ -18,7 +18,7 @@ from jepa_actions.planning.make import (
     planner_config,
     with_budget,
 )
-from jepa_actions.planning.mpc import MPC, Proposals, decision_seed, spent
+from jepa_actions.planning.mpc import MPC, Proposals, deadline_in, decision_seed, spent
 from jepa_actions.planning.mppi import MPPI, MPPIConfig
 from jepa_actions.planning.presets import PRESETS, VJEPA2_AC, Bounded, PlannerPreset
 from jepa_actions.planning.problem import Bounds, Carried, Cost, Latents, Plan, PlanningModel, Problem, Target
@@ -68,6 +68,7 @@ __all__ = [
     "WeightedSum",
     "adjusted",
     "build_planner",
+    "deadline_in",
     "decision_seed",
     "imagine",
     "imagine_with_gradient",

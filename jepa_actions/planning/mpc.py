@@ -16,6 +16,15 @@ from jepa_actions.planning.problem import Carried, Cost, Plan, PlanningModel, Pr
 Proposals = Callable[[Any, Any, int], Float[Tensor, "p q h a"]]
 
 
+def deadline_in(timeout_ms: float | None) -> float | None:
+    """So many milliseconds from now, as `Problem.deadline`; raises PlanningError for a number below 0, or none."""
+    if timeout_ms is None:
+        return None
+    if not timeout_ms >= 0:
+        raise PlanningError(f"timeout_ms: found {timeout_ms}, expected at least 0")
+    return time.perf_counter() + timeout_ms / 1000
+
+
 def spent(proposals: Proposals | None, horizon: int) -> int:
     """Rollouts per problem that it took to make proposals: what they say themselves, none for a plain function."""
     count = getattr(proposals, "evaluations", None)
@@ -101,11 +110,7 @@ class MPC:
 
         Raises: PlanningError for a timeout that is negative or not a number, and what the planner raises.
         """
-        deadline = None
-        if timeout_ms is not None:
-            if not timeout_ms >= 0:
-                raise PlanningError(f"MPC.plan timeout_ms: found {timeout_ms}, expected at least 0")
-            deadline = time.perf_counter() + timeout_ms / 1000
+        deadline = deadline_in(timeout_ms)
         proposals = proposals or self.proposals
         horizon = self.horizon if left is None else max(1, min(self.horizon, left))
         initial = None if self._next is None else self._next[:, :horizon]

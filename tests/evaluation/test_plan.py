@@ -42,6 +42,20 @@ def test_actions_stay_inside_a_box_and_a_seed_decides():
     assert one["actions"] != other["actions"]
 
 
+def test_real_time_ends_the_search_and_says_so():
+    model = tiny_world(tiny_codec(block=2))
+    cut = plan(model, FRAME, GOAL, horizon=2, planner=CEMConfig(samples=64, iterations=100_000), timeout_ms=100)
+    assert cut["timed_out"] is True
+    assert cut["cost"] < cut["cost_of_zero_actions"]
+    none = plan(model, FRAME, GOAL, horizon=2, planner=QUICK, timeout_ms=0)
+    assert (none["timed_out"], none["cost"]) == (True, None)
+    assert none["actions"] == model.codec.decode(torch.zeros(2, 4)).flatten(0, 1).tolist(), "the mean action"
+    enough = plan(model, FRAME, GOAL, horizon=2, planner=QUICK, timeout_ms=60_000)
+    assert enough == plan(model, FRAME, GOAL, horizon=2, planner=QUICK) | {"timed_out": False}
+    with pytest.raises(PlanningError, match=r"^timeout_ms: found -1, expected at least 0$"):
+        plan(model, FRAME, GOAL, timeout_ms=-1)
+
+
 def test_several_cameras_are_all_looked_at():
     model = tiny_world(cameras=("front", "wrist"))
     pictures = {"front": FRAME, "wrist": GOAL}
