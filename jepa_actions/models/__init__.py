@@ -5,6 +5,7 @@ from jepa_actions.models.backbone import BackboneConfig, FrameBackbone
 from jepa_actions.models.distance import DistanceConfig, TemporalDistance
 from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
+from jepa_actions.models.features import FeatureHead, FeaturesConfig
 from jepa_actions.models.inverse import InverseConfig, InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.masks import MASK_KINDS, Mask, RaggedMask, nearest_visible, sample_mask, sample_ragged_mask
@@ -26,6 +27,8 @@ __all__ = [
     "DistanceConfig",
     "DynamicsConfig",
     "EncoderConfig",
+    "FeatureHead",
+    "FeaturesConfig",
     "FrameBackbone",
     "Goal",
     "ImageTransform",

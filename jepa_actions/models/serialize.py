@@ -20,7 +20,7 @@ from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.world_model import WorldModel
 from jepa_actions.models.world_model_config import RolloutConfig, WorldModelConfig
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models
 # compute. A field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
 ADDED: dict[int, dict[str, Any]] = {
@@ -53,6 +53,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "model.inverse.history": 1,
         "model.pooler.hidden": 256,
     },
+    5: {"model.features": None},
 }
 LIBRARY = "jepa_actions"
 _FIELDS = {"library", "format_version", "model", "codec", "extra"}

@@ -15,6 +15,7 @@ from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.distance import TemporalDistance
 from jepa_actions.models.dynamics import LatentDynamics
 from jepa_actions.models.encoder import VideoEncoder
+from jepa_actions.models.features import FeatureHead
 from jepa_actions.models.inverse import InverseHead
 from jepa_actions.models.masked_predictor import MaskedPredictor
 from jepa_actions.models.rollout_cache import Cache
@@ -86,6 +87,7 @@ class WorldModel(nn.Module):
             self.encoder = backbone or FrameBackbone(config.backbone)
             width, self.grid = self.encoder.width, self.encoder.grid
         per_camera = self.grid[0] * self.grid[1]
+        places = per_camera * len(config.cameras)
         if pooler.kind == "patches":
             self.pooler: nn.Module = PatchReadout(width, pooler.dim, normalise=pooler.normalise)
         elif pooler.kind == "flatten":
@@ -117,6 +119,9 @@ class WorldModel(nn.Module):
             )
             self.dynamics.compile_rollouts(config.rollout.compile)
         self._build_goal_heads()
+        self.features: FeatureHead | None = None
+        if config.features is not None:
+            self.features = FeatureHead(config.features, self.latents, self.dim, places, width)
         set_attention_backend(self, config.attention)
 
     def _build_goal_heads(self) -> None:

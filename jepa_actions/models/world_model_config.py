@@ -12,6 +12,7 @@ from jepa_actions.models.backbone import BackboneConfig, backbone_facts, resolve
 from jepa_actions.models.distance import DistanceConfig
 from jepa_actions.models.dynamics import DynamicsConfig
 from jepa_actions.models.encoder import EncoderConfig
+from jepa_actions.models.features import FeaturesConfig
 from jepa_actions.models.inverse import InverseConfig
 from jepa_actions.models.masked_predictor import PredictorConfig
 from jepa_actions.models.subgoal import SubgoalConfig
@@ -72,6 +73,7 @@ class WorldModelConfig:
     # The inverse head towards goals that are far, max_gap model steps at most: acts by itself and proposes to planners.
     goal_inverse: InverseConfig | None = None
     subgoal: SubgoalConfig | None = None  # the next latent on the way to a goal, for the inverse head to read
+    features: FeaturesConfig | None = None  # tells patch features from a state, so that its readout forgets none
     backbone: BackboneConfig | None = None  # frozen, in the place of `encoder`; `predictor` is then not made
     attention: AttentionBackend = "auto"  # how attention is computed; the numbers are the same
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

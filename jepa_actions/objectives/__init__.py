@@ -14,6 +14,7 @@ from jepa_actions.objectives.anti_collapse import (
     VicReg,
     VicRegConfig,
 )
+from jepa_actions.objectives.features import Features, FeaturesLossConfig
 from jepa_actions.objectives.forward import Forward, ForwardConfig
 from jepa_actions.objectives.goal_inverse import GoalInverseLossConfig, GoalInverseObjective
 from jepa_actions.objectives.inverse import Inverse, InverseLossConfig
@@ -32,6 +33,8 @@ class Objective(Protocol):
 
 
 __all__ = [
+    "Features",
+    "FeaturesLossConfig",
     "Forward",
     "ForwardConfig",
     "GoalInverseLossConfig",

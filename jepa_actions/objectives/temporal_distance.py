@@ -24,7 +24,6 @@ from jepa_actions.objectives.scenes import scene_pairs
 from jepa_actions.objectives.views import Views, masked_mean
 
 SOFTNESS = 10.0  # phi's bend at the horizon is that many steps wide
-MULTIPLIER_SPEED = 10.0  # the multiplier's own learning rate, as a multiple of the recipe's
 REACH_QUANTILE, REACH_MOMENTUM = 0.99, 0.99
 
 
@@ -37,13 +36,15 @@ class TemporalDistanceConfig:
     stop: float = 1.0
     horizon: float = 25.0  # model steps at which longer stops paying
     tolerance: float = 0.1  # root mean square of what observed steps may be too long, in steps
+    multiplier_speed: float = 10.0  # the multiplier's learning rate, as a multiple of the recipe's
     pairs: int = 4096  # drawn per step of training
     detach: bool = True  # True trains the distance alone and leaves the encoder
 
     def __post_init__(self) -> None:
-        if self.horizon <= 0 or self.tolerance <= 0 or self.pairs < 1:
+        if self.horizon <= 0 or min(self.tolerance, self.multiplier_speed) <= 0 or self.pairs < 1:
             raise ConfigError(
-                f"objectives.distance: found horizon {self.horizon}, tolerance {self.tolerance}, pairs {self.pairs}, "
+                f"objectives.distance: found horizon {self.horizon}, tolerance {self.tolerance}, multiplier_speed "
+                f"{self.multiplier_speed}, pairs {self.pairs}, "
                 "expected numbers above 0"
             )
 
@@ -70,7 +71,7 @@ class TemporalDistanceObjective:
         far = distance.between(rows[first.to(x.device)], rows[second.to(x.device)])
         spread = SOFTNESS * F.softplus((config.horizon - far) / SOFTNESS).mean()
         excess = violation - config.tolerance**2
-        weight = F.softplus(MULTIPLIER_SPEED * distance.multiplier + 0.5)
+        weight = F.softplus(config.multiplier_speed * distance.multiplier + 0.5)
         loss = spread + weight.detach() * excess - weight * excess.detach()
         _follow_reach(distance, steps.detach()[known > 0])
         logs = {"pairs": far.mean(), "steps": masked_mean(steps, known), "violation": violation, "multiplier": weight}

@@ -8,6 +8,7 @@ from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModelConfig
 from jepa_actions.objectives import (
+    FeaturesLossConfig,
     ForwardConfig,
     GoalInverseLossConfig,
     InverseLossConfig,
@@ -145,6 +146,7 @@ class ObjectivesConfig:
     distance: TemporalDistanceConfig | None = None
     goal_inverse: GoalInverseLossConfig | None = None
     subgoal: SubgoalLossConfig | None = None
+    features: FeaturesLossConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from jepa_actions.errors import ConfigError, JepaActionsError
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
 from jepa_actions.objectives import (
+    Features,
     Forward,
     GoalInverseObjective,
     Inverse,
@@ -52,6 +53,7 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "distance": TemporalDistanceObjective,
     "goal_inverse": GoalInverseObjective,
     "subgoal": SubgoalObjective,
+    "features": Features,
 }
 NEEDS_ACTIONS = ("forward", "inverse", "goal_inverse")
 

@@ -160,8 +160,8 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     [
-        (("format_version",), 5, "format_version 5 is newer than 4, which this release reads: upgrade"),
-        (("format_version",), "1", "format_version: expected a whole number from 1 to 4, found '1'"),
+        (("format_version",), 6, "format_version 6 is newer than 5, which this release reads: upgrade"),
+        (("format_version",), "1", "format_version: expected a whole number from 1 to 5, found '1'"),
         (("library",), "other", "not a jepa_actions model"),
         (("notes",), "", r"missing or unknown: \['notes'\]"),
         (("model", "encoder", "depht"), 3, r"model.encoder: unknown field 'depht' \(did you mean 'depth'\?\)"),
