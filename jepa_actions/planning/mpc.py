@@ -94,6 +94,7 @@ class MPC:
         context: Any,
         goal: Any,
         *,
+        episodes: Sequence[int] | None = None,
         left: int | None = None,
         timeout_ms: float | None = None,
         proposals: Proposals | None = None,
@@ -101,6 +102,8 @@ class MPC:
         """Plan for all episodes; the caller executes the first `execute` steps of `Plan.actions`.
 
         Args:
+            episodes: plan for these alone, in this order, which `context` and `goal` are about; the others' warm starts
+                and counts of decisions stay as they are. For episodes that do not begin together.
             left: model steps until the episode ends, where that is known. No plan looks further: a plan that may
                 always arrive `horizon` steps from now need never arrive.
             timeout_ms: real time: no iteration begins later than this after the call, proposals included, and the plan
@@ -108,16 +111,22 @@ class MPC:
                 no time for one iteration. What a plan finds then depends on the machine.
             proposals: instead of the constructor's, for this decision.
 
-        Raises: PlanningError for a timeout that is negative or not a number, and what the planner raises.
+        Raises: PlanningError for a timeout that is negative or not a number, for episodes that are not different
+            ones of these, and what the planner raises.
         """
         deadline = deadline_in(timeout_ms)
         proposals = proposals or self.proposals
+        rows = list(range(len(self.seeds))) if episodes is None else list(episodes)
+        if not rows or len(set(rows)) < len(rows) or not set(rows) <= set(range(len(self.seeds))):
+            raise PlanningError(
+                f"MPC.plan episodes: found {rows}, expected different ones of 0 to {len(self.seeds) - 1}"
+            )
         horizon = self.horizon if left is None else max(1, min(self.horizon, left))
-        initial = None if self._next is None else self._next[:, :horizon]
-        seeds = [decision_seed(seed, n) for seed, n in zip(self.seeds, self._decisions, strict=True)]
+        initial = None if self._next is None else self._next[rows, :horizon]
+        seeds = [decision_seed(self.seeds[row], self._decisions[row]) for row in rows]
         carried = None
         if self._carried is not None:
-            carried = Carried(self._carried.actions[:, :, :horizon], self._carried.valid)
+            carried = Carried(self._carried.actions[rows, :, :horizon], self._carried.valid[rows])
         problem = Problem(
             self.model,
             context,
@@ -133,13 +142,27 @@ class MPC:
         )
         plan = self.planner(problem)
         plan.proposing = spent(proposals, horizon)
-        self._decisions = [n + 1 for n in self._decisions]
+        for row in rows:
+            self._decisions[row] += 1
         if self.warm_start:
-            self._next, self._carried = self._shifted(plan.actions), None
-            if plan.elites is not None:
-                valid = torch.ones(len(seeds), dtype=torch.bool, device=plan.elites.device)
-                self._carried = Carried(self._shifted(plan.elites), valid)
+            self._remember(plan, rows)
         return plan
+
+    def _remember(self, plan: Plan, rows: list[int]) -> None:
+        """What these episodes' next decisions start from."""
+        left = self._shifted(plan.actions)
+        if self._next is None:
+            self._next = left.new_zeros(len(self.seeds), *left.shape[1:])
+        self._next[rows] = left
+        if plan.elites is None:
+            if self._carried is not None:
+                self._carried.valid[rows] = False
+            return
+        elites = self._shifted(plan.elites)
+        if self._carried is None or self._carried.actions.shape[1:] != elites.shape[1:]:
+            none = torch.zeros(len(self.seeds), dtype=torch.bool, device=elites.device)
+            self._carried = Carried(elites.new_zeros(len(self.seeds), *elites.shape[1:]), none)
+        self._carried.actions[rows], self._carried.valid[rows] = elites, True
 
     def _shifted(self, actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h a"]:
         """What is left after the executed steps, then the mean action."""

@@ -133,3 +133,25 @@ def test_kept_elites_follow_their_own_episode_and_are_forgotten(execute):
     assert short.actions.shape == (3, 3, 2)
     mpc.reset()
     assert torch.equal(mpc.plan(context, goal).actions, first.actions)
+
+
+@pytest.mark.parametrize("planner", [CEM(TINY), ICEM(ICEMConfig(samples=24, elites=4, iterations=2))])
+def test_episodes_that_do_not_begin_together_are_planned_apart(planner):
+    mpc, model, context, goal = setup(3)
+    mpc.planner = planner
+    alone = [MPC(planner, model, mpc.cost, horizon=6, seeds=[seed]) for seed in range(3)]
+    for rows in ([0, 1, 2], [1], [2, 0], [0, 1, 2]):
+        if rows == [1]:
+            mpc.reset(torch.tensor([False, True, False]))
+            alone[1].reset()
+        plan = mpc.plan(context[rows], Latent(goal.z[rows]), episodes=rows)
+        for place, row in enumerate(rows):
+            single = alone[row].plan(context[row : row + 1], Latent(goal.z[row : row + 1]))
+            assert torch.equal(plan.actions[place], single.actions[0]), (rows, row)
+
+
+@pytest.mark.parametrize("rows", [[], [0, 0], [3], [-1]])
+def test_episodes_that_are_not_there_are_named(rows):
+    mpc, _, context, goal = setup(3)
+    with pytest.raises(PlanningError, match=r"MPC.plan episodes: found \[.*expected different ones of 0 to 2"):
+        mpc.plan(context, goal, episodes=rows)
