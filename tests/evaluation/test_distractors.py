@@ -1,12 +1,15 @@
 """Protocols and evaluations in a TwoRoom that shows more, or in other colours."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from tiny_world import tiny_codec, tiny_world
 
+from jepa_actions import training
+from jepa_actions.cli import main
 from jepa_actions.cli_parser import take_distractors
 from jepa_actions.envs import Distractors
 from jepa_actions.errors import ConfigError
@@ -108,10 +111,41 @@ def test_options_of_a_command_become_distractors():
         take_distractors(["--env.noise", "loud"])
 
 
-def test_a_model_sees_its_own_data_in_another_room():
+def seeing():
+    """A model that was never trained, with a recipe."""
     model = tiny_world(tiny_codec(block=5), encoder=EncoderConfig(image_size=(64, 64), patch=16, width=24, heads=2))
     env = {"episodes": 6, "heldout_episodes": 3}
     model.extra["recipe"] = {"data": {"path": "env:two_room", "block": 5, "action": {"ball": True}, "env": env}}
+    return model
+
+
+def test_commands_evaluate_in_a_room_that_looks_otherwise(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "use_all_cores", torch.get_num_threads)
+    folder, path = str(tmp_path / "model"), tmp_path / "out.json"
+    seeing().save_pretrained(folder, extra=seeing().extra)
+    base = ["eval", "planning", "--model", folder, "--json", str(path), "--episodes", "3", "--planner", "random"]
+    base += ["--samples", "4", "--elites", "2", "--no-oracle"]
+    reports = []
+    for words in ([], ["--env.moving_dot", "true", "--env.floor=[40, 0, 40]"]):
+        assert main([*base, *words]) == 0
+        reports.append(json.loads(path.read_text()))
+        assert main(["eval", "probe", "--model", folder, "--json", str(path), *words]) == 0
+        reports.append(json.loads(path.read_text()))
+    plain, plain_probe, other, other_probe = reports
+    assert "distractors" not in plain | plain_probe
+    assert other["distractors"] == other_probe["distractors"] == {"moving_dot": True, "floor": [40, 0, 40]}
+    assert other["protocol_hash"] != plain["protocol_hash"]
+    assert other["floors"]["random"] == plain["floors"]["random"], "the same tasks"
+    assert other_probe["metrics"]["rmse_px_mean"] != plain_probe["metrics"]["rmse_px_mean"]
+    capsys.readouterr()
+    assert main([*base, "--env.nois", "3"]) == 2
+    assert "did you mean env.noise" in capsys.readouterr().err
+    assert main([*base, "--data", "env:two_room", "--env.noise", "3"]) == 2
+    assert "found --data" in capsys.readouterr().err
+
+
+def test_a_model_sees_its_own_data_in_another_room():
+    model = seeing()
     _, plain = data_of(model)
     _, other = data_of(model, None, DOTTED)
     some = [encode_clips(model, data.heldout_dataset, data.heldout, frames=2, limit=9) for data in (plain, other)]
