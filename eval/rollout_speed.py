@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jepa_actions.evaluation import commit, hardware
-from jepa_actions.models import DynamicsConfig, LatentDynamics
+from jepa_actions.models import DynamicsConfig, LatentDynamics, make_dynamics
 from jepa_actions.training import use_all_cores
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -53,7 +53,7 @@ def measure(name: str, options: argparse.Namespace, device: torch.device) -> dic
     config = DynamicsConfig(
         width=options.width, depth=options.depth, heads=options.width // 64, history=history, **KINDS[name]
     )
-    dynamics = LatentDynamics(config, side * side, LATENT, ACTION, grid=(side, side)).to(device).eval()
+    dynamics = make_dynamics(config, side * side, LATENT, ACTION, grid=(side, side)).to(device).eval()
     for parameter in dynamics.parameters():  # gates that are open, attention that looks somewhere
         parameter.add_(0.02 * torch.randn_like(parameter))
     shape = (1, options.candidates, options.horizon)

@@ -30,7 +30,7 @@ from jepa_actions.evaluation.play import play
 from jepa_actions.evaluation.protocol import load_protocol
 from jepa_actions.evaluation.statistics import wilson_interval
 from jepa_actions.evaluation.tasks import Tasks, goal_in_other_room, make_tasks
-from jepa_actions.models import DynamicsConfig, LatentDynamics
+from jepa_actions.models import DynamicsConfig, LatentDynamics, make_dynamics
 from jepa_actions.planning import CEM, MPC, LatentCost, decision_seed
 from jepa_actions.training import use_all_cores
 
@@ -48,7 +48,7 @@ def train(config: DynamicsConfig, codec: ActionCodec, data: TwoRoomEpisodes, ste
     """Teacher forcing plus rollout, as the recipe's forward term."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    dynamics = LatentDynamics(config, 1, 4, codec.action_dim)
+    dynamics = make_dynamics(config, 1, 4, codec.action_dim)
     optimizer = torch.optim.AdamW(dynamics.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min(1.0, (s + 1) / 200) * 0.5 * (1 + math.cos(math.pi * s / steps))

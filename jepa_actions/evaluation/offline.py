@@ -1,7 +1,6 @@
 """Planning on recordings, without a simulator: from o_t to o_{t+k}, the planned against the recorded actions."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,12 +128,11 @@ def plan_once(model: Any, context: Any, goal: Any, control: Control, *, horizon:
 
 
 def _imagined_steps(model: Any, context: Any, goal: Any, name: str, horizon: int) -> Float[Tensor, "p h a"]:
-    policy, now = make_policy(name, model), context
-    actions = [policy(now, goal)]
-    for _ in range(horizon - 1):
-        z = model.rollout(context, torch.stack(actions, dim=1)[:, None]).z[:, 0, -1]
-        now = replace(now, z=z, before=now.z)
-        actions.append(policy(now, goal))
+    policy, actions = make_policy(name, model), []
+    for step in range(horizon):
+        actions.append(policy(context, goal))
+        if step + 1 < horizon:
+            context = model.advance(context, actions[-1])
     return torch.stack(actions, dim=1)
 
 

@@ -3,10 +3,11 @@
 from jepa_actions.models.architectures import ARCHITECTURES, Architecture, encoder_config, predictor_config
 from jepa_actions.models.backbone import BackboneConfig, FrameBackbone
 from jepa_actions.models.distance import DistanceConfig, TemporalDistance
-from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
+from jepa_actions.models.dynamics import make_dynamics
 from jepa_actions.models.encoder import EncoderConfig, VideoEncoder, take_tokens
 from jepa_actions.models.features import FeatureHead, FeaturesConfig
 from jepa_actions.models.inverse import InverseConfig, InverseHead
+from jepa_actions.models.latent_dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.masked_predictor import MaskedPredictor, PredictorConfig
 from jepa_actions.models.masks import MASK_KINDS, Mask, RaggedMask, nearest_visible, sample_mask, sample_ragged_mask
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
@@ -56,6 +57,7 @@ __all__ = [
     "load_ac_weights",
     "load_vjepa2",
     "load_vjepa2_encoder",
+    "make_dynamics",
     "nearest_visible",
     "predictor_config",
     "sample_mask",

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from jepa_actions.errors import CheckpointError
-from jepa_actions.models.dynamics import DynamicsConfig, LatentDynamics
+from jepa_actions.models.dynamics import make_dynamics
+from jepa_actions.models.latent_dynamics import DynamicsConfig, LatentDynamics
 from jepa_actions.models.vjepa2_files import _load_pt
 
 PREFIXES = ("module.", "backbone.")
@@ -67,7 +68,7 @@ def load_ac_predictor(
         normalise=normalise,
         norm_eps=norm_eps,
     )
-    dynamics = LatentDynamics(config, grid[0] * grid[1], dim, tensors["action_in.weight"].shape[1], grid=grid)
+    dynamics = make_dynamics(config, grid[0] * grid[1], dim, tensors["action_in.weight"].shape[1], grid=grid)
     load_ac_weights(dynamics, source)
     return dynamics.eval()
 

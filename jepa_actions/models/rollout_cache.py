@@ -19,6 +19,12 @@ class Cache(NamedTuple):
     frames: int
     states: Tensor | None = None
 
+    def repeated(self, times: int) -> "Cache":
+        """Of every problem so many, side by side."""
+        layers = tuple(KeyValue(*(x.repeat_interleave(times, dim=0) for x in layer)) for layer in self.layers)
+        states = None if self.states is None else self.states.repeat_interleave(times, dim=0)
+        return Cache(layers, self.frames, states)
+
 
 class CandidateMemory:
     """Attention of imagined frames to the shared past and to their own.

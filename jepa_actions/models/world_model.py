@@ -13,10 +13,11 @@ from jepa_actions.data import ActionCodec, ModelBounds
 from jepa_actions.errors import ConfigError, ShapeError
 from jepa_actions.models.backbone import FrameBackbone
 from jepa_actions.models.distance import TemporalDistance
-from jepa_actions.models.dynamics import LatentDynamics
+from jepa_actions.models.dynamics import make_dynamics
 from jepa_actions.models.encoder import VideoEncoder
 from jepa_actions.models.features import FeatureHead
 from jepa_actions.models.inverse import InverseHead
+from jepa_actions.models.latent_dynamics import LatentDynamics
 from jepa_actions.models.masked_predictor import MaskedPredictor
 from jepa_actions.models.rollout_cache import Cache
 from jepa_actions.models.subgoal import SubgoalHead
@@ -104,9 +105,9 @@ class WorldModel(nn.Module):
             if config.dynamics.extrinsics:
                 raise ConfigError(
                     f"dynamics.extrinsics {config.dynamics.extrinsics}: a world model is not told the camera's pose, "
-                    "expected 0 (LatentDynamics by itself takes it)"
+                    "expected 0 (make_dynamics by itself takes it)"
                 )
-            self.dynamics = LatentDynamics(
+            self.dynamics = make_dynamics(
                 config.dynamics,
                 self.latents,
                 self.dim,
@@ -277,6 +278,22 @@ class WorldModel(nn.Module):
         with self._precision(actions.device):
             states = self._dynamics().imagine(context.z, actions, context.cache, proprio)
         return Rollout(states.to(context.z.dtype), context.z, actions)
+
+    def branch(self, context: Context, count: int) -> Context:
+        """Of every problem's context so many, side by side, that go their own ways from here (`advance`)."""
+        z, cache = context.z.repeat_interleave(count, dim=0), context.cache.repeated(count)
+        others = (x if x is None else x.repeat_interleave(count, dim=0) for x in (context.before, context.proprio))
+        return Context(z, cache, *others)
+
+    def advance(self, context: Context, action: Float[Tensor, "p a"]) -> Context:
+        """The context one imagined model step later: a rollout in single steps, for who decides on the way.
+
+        Raises: ShapeError for actions that are not `(p, a)`.
+        """
+        with self._precision(action.device):
+            z, cache = self._dynamics().step(context.z, action, context.cache, context.proprio)
+        proprio = None if context.proprio is None else self._codec().integrate(context.proprio, action)
+        return Context(z.to(context.z.dtype), cache, context.z, proprio)
 
     def proprio_path(self, proprio: Float[Tensor, "*b r"], actions: Float[Tensor, "*b h a"]) -> Float[Tensor, "*b h r"]:
         """Proprio at the frames that h model actions are taken at, from that of the first, by the codec."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from jepa_actions.errors import ConfigError
 from jepa_actions.models.backbone import BackboneConfig, backbone_facts, resolved_backbone
 from jepa_actions.models.distance import DistanceConfig
-from jepa_actions.models.dynamics import DynamicsConfig
 from jepa_actions.models.encoder import EncoderConfig
 from jepa_actions.models.features import FeaturesConfig
 from jepa_actions.models.inverse import InverseConfig
+from jepa_actions.models.latent_dynamics import DynamicsConfig
 from jepa_actions.models.masked_predictor import PredictorConfig
 from jepa_actions.models.subgoal import SubgoalConfig
 from jepa_actions.nn import AttentionBackend

@@ -8,14 +8,22 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.planning.problem import PlanningModel
+from jepa_actions.planning.rollouts import ROWS
 
 
 class GoalInverseModel(PlanningModel, Protocol):
-    """A planning model whose inverse head knows the way to goals that are far; its contexts and goals have `z`."""
+    """A planning model whose inverse head knows the way to goals that are far; its contexts and goals have `z`.
+
+    `branch` gives so many contexts of every problem, side by side; `advance` one that is one imagined model step later.
+    """
 
     def goal_actions(
         self, z: Float[Tensor, "p n d"], z_goal: Float[Tensor, "p n d"], *, before: Float[Tensor, "p n d"] | None = None
     ) -> Any: ...
+
+    def branch(self, context: Any, count: int, /) -> Any: ...
+
+    def advance(self, context: Any, action: Float[Tensor, "p a"], /) -> Any: ...
 
 
 class InversePolicy:
@@ -84,27 +92,26 @@ class InverseProposals:
         self.model, self.count, self.noise, self.seed = model, count, noise, seed
 
     def evaluations(self, horizon: int) -> int:
-        """Rollouts of the full horizon that `horizon` steps of all sequences amount to, as they are imagined here."""
-        return -(-self.count * sum(range(1, horizon)) // horizon)
+        """Rollouts of the full horizon that the steps of all sequences amount to; the last action is not imagined."""
+        return -(-self.count * (horizon - 1) // horizon)
 
     @torch.no_grad()
     def __call__(self, context: Any, goal: Any, horizon: int) -> Float[Tensor, "p q h a"]:
-        """Sequences in model units, inside the bounds."""
-        project = self.model.action_bounds.project
+        """Sequences in model units, inside the bounds. Rows that pad a product (`rollouts.ROWS`) count nothing."""
+        rows = -(-self.count // ROWS) * ROWS
         generator = torch.Generator().manual_seed(self.seed)
-        z = context.z[:, None].expand(-1, self.count, *context.z.shape[1:])
-        z_goal = goal.z[:, None].expand_as(z).flatten(0, 1)
-        before = getattr(context, "before", None)  # a model of one frame need not say
-        before = None if before is None else before[:, None].expand_as(z)
+        present = self.model.branch(context, rows)
+        z_goal = goal.z.repeat_interleave(rows, dim=0)
         actions: list[Tensor] = []
         for step in range(horizon):
-            known = None if before is None else before.flatten(0, 1)
-            believed = self.model.goal_actions(z.flatten(0, 1), z_goal, before=known)
-            mean = believed.mean.unflatten(0, z.shape[:2])
-            noise = torch.randn(self.count, mean.shape[-1], generator=generator)
+            believed = self.model.goal_actions(present.z, z_goal, before=getattr(present, "before", None))
+            mean = believed.mean
+            noise = torch.zeros(rows, mean.shape[-1])
+            noise[: self.count] = torch.randn(self.count, mean.shape[-1], generator=generator)
             noise[0] = 0.0
-            spread = believed.std.unflatten(0, z.shape[:2]) * self.noise
-            actions.append(project(mean + spread * noise.to(mean)))
+            spread = believed.std.unflatten(0, (-1, rows)) * self.noise
+            action = self.model.action_bounds.project(mean.unflatten(0, (-1, rows)) + spread * noise.to(mean))
+            actions.append(action[:, : self.count])
             if step + 1 < horizon:
-                before, z = z, self.model.rollout(context, torch.stack(actions, dim=2)).z[:, :, -1]
+                present = self.model.advance(present, action.flatten(0, 1))
         return torch.stack(actions, dim=2)

@@ -41,6 +41,12 @@ class StraightLine:
         moved = self.codec.decode(actions).sum(dim=-2) * self.scale + self.offset
         return Rollout((context.z[:, None] + moved.cumsum(dim=2)).unsqueeze(-2), context.z, actions)
 
+    def branch(self, context, count):
+        return Context(context.z.repeat_interleave(count, dim=0), None)
+
+    def advance(self, context, action):
+        return Context(self.rollout(context, action[:, None, None]).z[:, 0, 0], None, context.z)
+
     def goal_actions(self, z, z_goal, k=None, before=None):
         steps = (z_goal - z)[:, 0].norm(dim=-1).div(1.8 * self.codec.block).ceil().clamp_min(1.0)
         raw = ((z_goal - z)[:, 0] / steps[:, None] / self.codec.block)[:, None].expand(-1, self.codec.block, -1)

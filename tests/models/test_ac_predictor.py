@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from jepa_actions.errors import CheckpointError
-from jepa_actions.models import DynamicsConfig, LatentDynamics
+from jepa_actions.models import DynamicsConfig, make_dynamics
 from jepa_actions.models.pretrained_ac import NAMES, load_ac_predictor, load_ac_weights
 
 DIM, ACTION, POSE = 10, 7, 6
@@ -171,7 +171,7 @@ def put(name, tensor):
 )
 def test_weights_that_do_not_fit_are_named(damage, message):
     config = DynamicsConfig(kind="ac", width=28, heads=2, depth=2, proprio=ACTION)
-    model = LatentDynamics(config, 4, DIM, ACTION, grid=(2, 2))
+    model = make_dynamics(config, 4, DIM, ACTION, grid=(2, 2))
     weights = published_weights()
     damage(weights)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -188,7 +188,7 @@ def test_sizes_cannot_be_read_off_incomplete_weights():
 
 
 def test_a_model_of_another_kind_takes_no_such_weights():
-    model = LatentDynamics(DynamicsConfig(kind="transformer"), 4, DIM, ACTION)
+    model = make_dynamics(DynamicsConfig(kind="transformer"), 4, DIM, ACTION)
     with pytest.raises(CheckpointError, match=r"dynamics\.kind: expected ac .* found transformer"):
         load_ac_weights(model, published_weights())
 
@@ -215,7 +215,7 @@ class _Anything:
 def test_every_parameter_has_one_published_name():
     assert len(set(NAMES.values())) == len(NAMES)
     config = DynamicsConfig(kind="ac", width=28, heads=2, proprio=ACTION, extrinsics=POSE)
-    ours = {name.split(".")[0] for name in LatentDynamics(config, 4, DIM, ACTION, grid=(2, 2)).state_dict()}
+    ours = {name.split(".")[0] for name in make_dynamics(config, 4, DIM, ACTION, grid=(2, 2)).state_dict()}
     assert ours == set(NAMES.values())
 
 

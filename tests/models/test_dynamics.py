@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.models import DynamicsConfig, LatentDynamics
-from jepa_actions.models.dynamics import Cache
+from jepa_actions.models import DynamicsConfig, LatentDynamics, make_dynamics
+from jepa_actions.models.rollout_cache import Cache
 
 KINDS = [
     {"kind": "mlp"},
@@ -17,7 +17,7 @@ KINDS = [
 
 def dynamics(**changes) -> LatentDynamics:
     torch.manual_seed(0)
-    model = LatentDynamics(DynamicsConfig(**{"width": 24, "depth": 2, **changes}), latents=3, dim=8, action_dim=2)
+    model = make_dynamics(DynamicsConfig(**{"width": 24, "depth": 2, **changes}), latents=3, dim=8, action_dim=2)
     with torch.no_grad():  # an untrained readout hardly moves the state; make what it says visible
         model.out.weight.mul_(20)
     return model.eval()

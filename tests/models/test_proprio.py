@@ -170,3 +170,25 @@ def test_a_compiled_rollout_is_the_same(settings):
         model.dynamics.compile_rollouts()
         found = model.rollout(model.encode(frames, proprio, past), actions).z
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [*KINDS, {"kind": "mlp", "history": 3, "proprio": 0}, {"kind": "mlp", "proprio": 0}]
+)
+def test_branches_that_advance_step_by_step_are_a_rollout(settings):
+    """Who decides on the way imagines every step once, and sees what it has left behind."""
+    model = world(**settings)
+    frames, proprio, past, actions = inputs()
+    given = (proprio,) if settings.get("proprio", PROPRIO) else (None,)
+    with torch.no_grad():
+        context = model.encode(frames, *given, past)
+        rollout, present = model.rollout(context, actions), model.branch(context, 3)
+        assert torch.equal(present.before, context.before.repeat_interleave(3, 0))
+        for step in range(4):
+            last, present = present, model.advance(present, actions[:, :, step].flatten(0, 1))
+            torch.testing.assert_close(present.z.unflatten(0, (2, 3)), rollout.z[:, :, step], rtol=1e-4, atol=1e-4)
+            assert present.before is last.z
+        if context.proprio is not None:
+            path = model.proprio_path(context.proprio[:, None].expand(-1, 3, -1), actions)
+            expected = CODEC.integrate(path[:, :, -1], actions[:, :, -1]).flatten(0, 1)
+            torch.testing.assert_close(present.proprio, expected)

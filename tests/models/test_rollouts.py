@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from jepa_actions.errors import ConfigError, ShapeError
-from jepa_actions.models import DynamicsConfig, LatentDynamics
-from jepa_actions.models.dynamics import Cache
+from jepa_actions.models import DynamicsConfig, LatentDynamics, make_dynamics
+from jepa_actions.models.rollout_cache import Cache
 
 GRID, DIM, ACTION, PROPRIO, POSE = (2, 3), 8, 2, 4, 6
 SETTINGS = [
@@ -24,7 +24,7 @@ SETTINGS = [
 def dynamics(**settings) -> LatentDynamics:
     torch.manual_seed(0)
     config = DynamicsConfig(**{"width": 24, "depth": 2, "heads": 2, **settings})
-    model = LatentDynamics(config, 6, DIM, ACTION, grid=GRID)
+    model = make_dynamics(config, 6, DIM, ACTION, grid=GRID)
     with torch.no_grad():  # gates are not zero, and predictions depend on what they should
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -139,7 +139,7 @@ def test_rollouts_learn_through_the_shared_past():
 def test_an_untrained_adaln_passes_the_present_on_and_then_learns():
     torch.manual_seed(0)
     config = DynamicsConfig(kind="transformer", conditioning="adaln", width=24, heads=2, history=2)
-    model = LatentDynamics(config, 6, DIM, ACTION, grid=GRID)
+    model = make_dynamics(config, 6, DIM, ACTION, grid=GRID)
     z, given = states(2, 3), paths(model, 2, 3)
     assert torch.equal(model(z, given[0]), model(z, given[0] + 1))  # closed gates
     model(z, given[0]).square().sum().backward()
@@ -163,7 +163,7 @@ def test_patches_of_the_same_content_are_told_apart_by_their_place():
 def test_two_cameras_have_places_of_their_own():
     config = DynamicsConfig(kind="ac", width=24, heads=2)
     torch.manual_seed(0)
-    model = LatentDynamics(config, 12, DIM, ACTION, grid=GRID, cameras=2)
+    model = make_dynamics(config, 12, DIM, ACTION, grid=GRID, cameras=2)
     rotary = model.layout.rotary(0, 1, 12, torch.device("cpu"))
     assert len({tuple(row.tolist()) for row in torch.cat([rotary.cos, rotary.sin], -1)[1:]}) == 12
 
@@ -184,7 +184,7 @@ def test_two_cameras_have_places_of_their_own():
 )
 def test_what_does_not_fit_is_refused(settings, where, message):
     with pytest.raises(ConfigError, match=message):
-        LatentDynamics(
+        make_dynamics(
             DynamicsConfig(**{"width": 24, "heads": 2, **settings}), 6, DIM, ACTION, **{"grid": GRID, **where}
         )
 

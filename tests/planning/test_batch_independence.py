@@ -7,7 +7,7 @@ import torch
 from linear_model import Box, Latent
 from planner_names import NAMES, REFITTING
 
-from jepa_actions.models import DynamicsConfig, LatentDynamics
+from jepa_actions.models import DynamicsConfig, make_dynamics
 from jepa_actions.planning import LatentCost, Problem, imagine, imagine_with_gradient, make_planner
 from jepa_actions.planning.rollouts import ROWS
 
@@ -19,7 +19,7 @@ class LearnedModel:
 
     def __init__(self, action_dim, latents=1, dim=16, width=48):
         torch.manual_seed(0)
-        self.dynamics = LatentDynamics(DynamicsConfig(kind="mlp", width=width), latents, dim, action_dim).eval()
+        self.dynamics = make_dynamics(DynamicsConfig(kind="mlp", width=width), latents, dim, action_dim).eval()
         with torch.no_grad():
             self.dynamics.out.weight.mul_(20)  # as much of a move per action as a trained one has
         self.action_dim = action_dim

@@ -25,10 +25,18 @@ class Knowing(LinearModel):
 
     def __init__(self, bounds, spread=0.3):
         super().__init__(bounds, transition=torch.eye(2), control=torch.eye(2))
-        self.spread, self.told = spread, []
+        self.spread, self.told, self.steps = spread, [], 0
 
     def rollout(self, context, actions, generator=None):
         return super().rollout(context.z[:, 0], actions)
+
+    def branch(self, context, count):
+        before = None if context.before is None else context.before.repeat_interleave(count, dim=0)
+        return Context(context.z.repeat_interleave(count, dim=0), before)
+
+    def advance(self, context, action):
+        self.steps += len(action)
+        return Context(context.z + action[:, None], context.z)
 
     def goal_actions(self, z, z_goal, *, before=None):
         self.told.append(before)
@@ -92,14 +100,14 @@ def test_proposals_stay_inside_the_bounds():
     assert (found <= BOX.high).all()
 
 
-@pytest.mark.parametrize(("count", "horizon"), [(8, 5), (4, 1), (3, 4)])
+@pytest.mark.parametrize(("count", "horizon"), [(8, 5), (4, 1), (3, 4), (8, 40)])
 def test_what_proposing_costs(count, horizon):
-    """Every step is imagined once, and once more for each step after it, but the last."""
+    """Every step but the last is imagined, once, in rows that are padded and count nothing."""
     model = Knowing(BOX)
     proposals = InverseProposals(model, count=count)
-    proposals(Context(HERE), GOAL, horizon)
-    imagined = sum(actions.shape[1] * actions.shape[2] for actions in model.seen)
-    assert proposals.evaluations(horizon) == -(-imagined // horizon)
+    assert proposals(Context(HERE), GOAL, horizon).shape == (2, count, horizon, 2)
+    assert (model.steps, len(model.seen)) == (2 * 8 * (horizon - 1), 0)
+    assert proposals.evaluations(horizon) == -(-count * (horizon - 1) // horizon)
 
 
 def test_a_planner_that_starts_from_proposals_needs_fewer_candidates():
