@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.nn import metric_residual
+from jepa_actions.nn import metric_residual, whole_rows
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ class TemporalDistance(nn.Module):
 
     def embed(self, z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b e"]:
         """What distances are taken between."""
-        x = z.flatten(-2)
+        shape = z.shape[:-2]
+        x = z.reshape(-1, z.shape[-2] * z.shape[-1])
+        if not self.training:  # one pair rounds as it does among many
+            x = whole_rows(x)
         if self.config.fourier:
             x = torch.cat([x, math.sqrt(2) * torch.sin(x @ self.frequencies + self.phases)], dim=-1)
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             x = norm(F.gelu(layer(x)))
         out: Tensor = self.out(x)
-        return out
+        return out[: shape.numel()].view(*shape, -1)
 
     def between(self, x: Float[Tensor, "*b e"], y: Float[Tensor, "*b e"]) -> Float[Tensor, "*b"]:
         """Distance from one embedding to another, at least 0."""

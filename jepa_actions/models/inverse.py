@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from jepa_actions.data import ActionCodec
 from jepa_actions.errors import ConfigError
 from jepa_actions.models.motion import MotionConfig, MotionTrunk
-from jepa_actions.nn import Categorical, Distribution, Gaussian, Mixed, OneHots
+from jepa_actions.nn import Categorical, Distribution, Gaussian, Mixed, OneHots, whole_rows
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,10 @@ class PairMlp(nn.Module):
         gap: Int[Tensor, "b"],
         before: Float[Tensor, "b n d"] | None = None,
     ) -> Float[Tensor, "b o"]:
+        rows = len(z)
+        if not self.training:  # one decision rounds as it does among many
+            z, z_later, gap = whole_rows(z), whole_rows(z_later), whole_rows(gap)
+            before = None if before is None else whole_rows(before)
         change = (z_later - z).flatten(1)
         # What moves is at first a thousandth of what stands still; without its direction at full size the head learns
         # nothing for thousands of steps, and the encoder keeps the scene and forgets the agent.
@@ -163,5 +167,5 @@ class PairMlp(nn.Module):
             x = x + self.before_in((z - before).flatten(1))
         x = F.gelu(x)
         x = self.norm(x + F.gelu(self.fc_hidden(x)))
-        out: Tensor = self.out(x)
+        out: Tensor = self.out(x)[:rows]
         return out

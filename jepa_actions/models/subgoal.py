@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa_actions.nn import whole_rows
+
 
 @dataclass(frozen=True)
 class SubgoalConfig:
@@ -37,8 +39,10 @@ class SubgoalHead(nn.Module):
     def forward(self, z: Float[Tensor, "b n d"], z_goal: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """The next latent."""
         pair = torch.cat([z.flatten(-2), (z_goal - z).flatten(-2)], dim=-1)
+        if not self.training:  # one decision rounds as it does among many
+            pair = whole_rows(pair)
         x = self.norms[0](F.gelu(self.fc_in(pair)))
         for layer, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
             x = norm(x + F.gelu(layer(x)))
-        out: Tensor = z + self.out(x).view_as(z)
+        out: Tensor = z + self.out(x)[: len(z)].view_as(z)
         return out

@@ -8,6 +8,7 @@ from jepa_actions.nn.packed import packed_attention
 from jepa_actions.nn.pooler import AttentivePooler, FlattenReadout, PatchReadout, sincos_positions
 from jepa_actions.nn.quasimetric import metric_residual
 from jepa_actions.nn.rotary import Rotary, apply_rotary, grid_positions, rotary_table
+from jepa_actions.nn.rows import whole_rows
 from jepa_actions.nn.shared_attention import shared_attention
 from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import (
@@ -49,4 +50,5 @@ __all__ = [
     "set_gradient_checkpointing",
     "shared_attention",
     "sincos_positions",
+    "whole_rows",
 ]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_actions.nn.attention import AttentionBackend, attention
+from jepa_actions.nn.rows import whole_rows
 from jepa_actions.nn.standardise import Standardise
 from jepa_actions.nn.transformer import Mlp
 
@@ -53,10 +54,13 @@ class AttentivePooler(nn.Module):
         """Patch tokens of one frame in raster order -> N latent tokens."""
         tokens = tokens + self.positions.to(tokens.dtype)
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        q = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None].expand(tokens.shape[0], -1, -1, -1)
-        read = attention(q, k, v, None, self.attention_backend)
-        pooled: Tensor = self.proj(read.transpose(1, 2).flatten(2))
-        out: Tensor = self.standardise(self.mlp(self.norm(pooled)))
+        q = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None]
+        q = q if self.training else whole_rows(q, dim=2)
+        read = attention(q.expand(tokens.shape[0], -1, -1, -1), k, v, None, self.attention_backend)
+        rows = read[:, :, : len(self.queries)].transpose(1, 2).flatten(2).flatten(0, 1)
+        pooled: Tensor = self.proj(rows if self.training else whole_rows(rows))
+        answers: Tensor = self.standardise(self.mlp(self.norm(pooled)))
+        out: Tensor = answers[: len(rows)].unflatten(0, (-1, len(self.queries)))
         return out
 
 
@@ -72,7 +76,11 @@ class PatchReadout(nn.Module):
         self.proj = nn.Identity() if dim == out_dim else nn.Linear(dim, out_dim)
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b p o"]:
-        out: Tensor = self.proj(tokens)
+        out = tokens
+        if isinstance(self.proj, nn.Linear):
+            rows = tokens.flatten(0, 1)
+            projected: Tensor = self.proj(rows if self.training else whole_rows(rows))
+            out = projected[: len(rows)].view(*tokens.shape[:2], -1)
         return F.layer_norm(out, out.shape[-1:]) if self.normalise else out
 
 
@@ -100,6 +108,7 @@ class FlattenReadout(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b 1 o"]:
         """Patch tokens of one frame in raster order -> one latent token."""
-        x = self.norm(F.gelu(self.fc_in(self.standardise_in(tokens).flatten(1))))
+        x = self.standardise_in(tokens).flatten(1)
+        x = self.norm(F.gelu(self.fc_in(x if self.training else whole_rows(x))))
         out: Tensor = self.standardise(self.out(x))
-        return out[:, None]
+        return out[: len(tokens), None]
