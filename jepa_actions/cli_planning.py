@@ -207,6 +207,7 @@ def distance(argv: list[str]) -> None:
     """`eval distance --model M [--env NAME]`: the learned temporal distance against the true shortest way."""
     from jepa_actions.envs.worlds import WORLDS
     from jepa_actions.evaluation.distance import evaluate_distance
+    from jepa_actions.evaluation.greedy import evaluate_greedy
     from jepa_actions.evaluation.suite import data_of_config, table, write_json
     from jepa_actions.models import WorldModel
     from jepa_actions.training import use_all_cores
@@ -217,6 +218,8 @@ def distance(argv: list[str]) -> None:
     parser.add_argument("--split", choices=("train", "heldout"), default="heldout", help="layouts")
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", help="also play its tasks one step at a time on the distance alone")
+    parser.add_argument("--episodes", type=int, help="tasks of --protocol, default: its own number")
     parser.add_argument("--json", help="where to write the report")
     options = parser.parse_args(argv)
     use_all_cores()
@@ -229,6 +232,11 @@ def distance(argv: list[str]) -> None:
                 f"command line: the model was trained on {env}, expected --env, one of {', '.join(WORLDS)}"
             )
     report = evaluate_distance(model, env, pairs=options.pairs, split=options.split, seed=options.seed)
+    if options.protocol is not None:
+        greedy = evaluate_greedy(model, options.protocol, episodes=options.episodes, seed=options.seed)
+        report["metrics"]["greedy_success"] = greedy["success_rate"]
+        report["ci95"] = report.get("ci95", {}) | {"greedy_success": greedy["ci95"]}
+        report["greedy"] = greedy
     print(table({"distance": report}))
     if options.json:
         write_json(report, options.json)

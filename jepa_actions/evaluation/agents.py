@@ -236,7 +236,7 @@ class RandomAgent:
 
     def __init__(self, bounds: ActionBounds, dim: int, budget: int, seeds: Sequence[int]) -> None:
         numbers = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._actions = torch.stack([_uniform(bounds, dim, budget, generator) for generator in numbers])
+        self._actions = torch.stack([uniform_actions(bounds, dim, budget, generator) for generator in numbers])
 
     def act(self, observation: None) -> Float[Tensor, "n k a"]:
         return self._actions
@@ -254,7 +254,8 @@ class ZeroAgent:
         return self._actions
 
 
-def _uniform(bounds: ActionBounds, dim: int, steps: int, generator: torch.Generator) -> Float[Tensor, "k a"]:
+def uniform_actions(bounds: ActionBounds, dim: int, steps: int, generator: torch.Generator) -> Float[Tensor, "k a"]:
+    """`steps` raw actions, uniform over box or ball."""
     unit = torch.rand(steps, dim, generator=generator)
     if bounds.low is not None and bounds.high is not None:
         low, high = torch.tensor(bounds.low), torch.tensor(bounds.high)

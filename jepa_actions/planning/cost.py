@@ -79,8 +79,10 @@ class LatentCost:
 class TemporalCost:
     """Model steps that are left to the goal, by a learned temporal distance.
 
-    With `reach`, the longest that one real step is by the same distance, imagined steps that are longer are charged
-    `reach_weight` times the excess: what a model imagines through a wall is, by the distance, many steps at once. That
+    With `reach`, the longest that one real step is by the same distance, an imagined step that is longer is charged
+    `reach_weight` times the excess, and so is every state after it: what a model imagines through a wall is, by the
+    distance, many steps at once. By the triangle inequality a step takes no more off the distance than it is long, so
+    from weight 1 on no candidate gains more by such a step than by a real one, however its states are reduced. That
     needs rollouts which say where they start (`Rollout.start`).
 
     Arguments:
@@ -95,7 +97,7 @@ class TemporalCost:
     reduce: str = "last"
     discount: float = 1.0
     reach: float | None = None
-    reach_weight: float = 3.0
+    reach_weight: float = 2.0
 
     def __post_init__(self) -> None:
         _check_reduction("TemporalCost", self.reduce, self.discount)
@@ -107,18 +109,21 @@ class TemporalCost:
     def __call__(self, rollout: Latents, goal: Target) -> Float[Tensor, "p s"]:
         """Cost of every candidate, (P, S). Raises ShapeError when rollout and goal do not fit each other."""
         z = rollout.z[:, :, -1:] if self.reduce == "last" else rollout.z
-        cost = reduced(self.steps(z, goal.z), self.reduce, self.discount)
-        return cost if self.reach is None else cost + self.reach_weight * self._excess(rollout, self.reach)
+        left = self.steps(z, goal.z)
+        if self.reach is not None:
+            left = left + self.reach_weight * self._excess(rollout, self.reach)[:, :, -left.shape[2] :]
+        return reduced(left, self.reduce, self.discount)
 
     def steps(self, z: Float[Tensor, "p s h n d"], z_goal: Float[Tensor, "p n d"]) -> Float[Tensor, "p s h"]:
         """Model steps left from every imagined state."""
         _check_fit("TemporalCost", z, z_goal)
         return self.distance(z, z_goal[:, None, None].expand_as(z))
 
-    def _excess(self, rollout: Latents, reach: float) -> Float[Tensor, "p s"]:
+    def _excess(self, rollout: Latents, reach: float) -> Float[Tensor, "p s h"]:
+        """By how much the steps up to every state are too long, together."""
         start = _of(rollout, "start", "TemporalCost with reach")[:, None, None]
         path = torch.cat([start.expand(-1, rollout.z.shape[1], -1, -1, -1), rollout.z], dim=2)
-        return torch.relu(self.distance(path[:, :, :-1], path[:, :, 1:]) - reach).sum(dim=2)
+        return torch.relu(self.distance(path[:, :, :-1], path[:, :, 1:]) - reach).cumsum(dim=2)
 
 
 @dataclass(frozen=True)

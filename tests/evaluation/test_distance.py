@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.envs.two_room_world import TwoRoomWorld
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation import evaluate_distance
 from jepa_actions.evaluation.distance import draw_pairs, spearman
+from jepa_actions.evaluation.greedy import evaluate_greedy
 
 
 class SeesEverything(nn.Module):
@@ -36,8 +38,10 @@ class SeesEverything(nn.Module):
         return SimpleNamespace(z=torch.cat([place, torch.stack([wall_x, door_y], dim=-1)], dim=-1)[:, None])
 
     def temporal_distance(self, z, z_goal):
-        start, goal, layout = z[:, 0, :2], z_goal[:, 0, :2], z[:, 0, 2:]
-        return self.world.shortest_path(start, goal, layout) if self.way else self.world.distance(start, goal)
+        rows = z.flatten(0, -3)[:, 0], z_goal.flatten(0, -3)[:, 0]
+        start, goal, layout = rows[0][:, :2], rows[1][:, :2], rows[0][:, 2:]
+        found = self.world.shortest_path(start, goal, layout) if self.way else self.world.distance(start, goal)
+        return found.view(z.shape[:-2])
 
 
 def test_the_true_way_scores_one_and_the_straight_line_is_told_by_the_detours():
@@ -76,3 +80,19 @@ def test_ranks_of_equal_values_are_shared():
 def test_a_model_without_a_distance_is_refused():
     with pytest.raises(ConfigError, match=r"has no temporal distance \(model\.distance\)"):
         evaluate_distance(SimpleNamespace(distance=None), "two_room", pairs=10)
+
+
+def test_one_step_at_a_time_leads_round_the_wall_on_the_true_way_and_not_on_the_straight_line():
+    world = TwoRoomWorld()
+    rates = []
+    for way in (True, False):
+        model = SeesEverything(world, way=way)
+        bounds = ActionBounds("ball", radius=1.8)
+        model.codec = ActionCodec(("dx", "dy"), 5, np.zeros(2, np.float32), np.ones(2, np.float32), bounds)
+        report = evaluate_greedy(model, "two_room/cross_room", episodes=3)
+        rates.append(report["success_rate"])
+        assert report["ci95"][0] <= rates[-1] <= report["ci95"][1]
+    assert rates[0] == 1.0
+    assert rates[1] <= 1 / 3
+    with pytest.raises(ConfigError, match="expected a model with actions and a temporal distance"):
+        evaluate_greedy(SimpleNamespace(codec=None, distance=None), "two_room/cross_room", episodes=1)

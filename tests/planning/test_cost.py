@@ -102,9 +102,11 @@ def test_a_jump_through_the_wall_is_charged_and_real_steps_are_not():
     assert blind.tolist() == pytest.approx([0.0, 11.4])
     charged = TemporalCost(walled, reach=1.0, reach_weight=3.0)(both, goal)[0]
     assert charged.tolist() == pytest.approx([3.0 * 11.0, 11.4])
+    summed = TemporalCost(walled, "sum", reach=1.0, reach_weight=1.0)(both, goal)[0]
+    assert summed.tolist() == pytest.approx([(12.0 + 0.0) + (0.0 + 11.0), 12.2 + 11.4])
     assert charged[1] < charged[0]
     first = Path(line(1.0, 1.0), start)  # through the wall with the first step
-    assert TemporalCost(walled, reach=1.0)(first, goal).item() == pytest.approx(3.0 * 12.0)
+    assert TemporalCost(walled, reach=1.0)(first, goal).item() == pytest.approx(2.0 * 12.0)
     assert TemporalCost(walled, reach=1.0, reach_weight=0.0)(first, goal).item() == 0.0
 
 
