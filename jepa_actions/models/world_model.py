@@ -144,8 +144,12 @@ class WorldModel(nn.Module):
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
-    def images(self, frames: dict[str, Tensor]) -> dict[str, Float[Tensor, "b t c h w"]]:
+    def images(self, frames: dict[str, Tensor], name: str = "frames") -> dict[str, Float[Tensor, "b t c h w"]]:
         """Check and normalise uint8 frames of every camera; a frozen backbone's are resized to its size.
+
+        Args:
+            frames: by camera.
+            name: what an error calls them.
 
         Raises:
             ShapeError: if a camera is missing, or frames are not uint8 `(b, t, 3, height, width)` of the model's size
@@ -155,14 +159,14 @@ class WorldModel(nn.Module):
         for camera in self.config.cameras:
             if camera not in frames:
                 raise ShapeError(
-                    f"frames: camera {camera!r} is missing, found {', '.join(map(repr, frames)) or 'none'}"
+                    f"{name}: camera {camera!r} is missing, found {', '.join(map(repr, frames)) or 'none'}"
                 )
             image = frames[camera]
             backbone = self.encoder if isinstance(self.encoder, FrameBackbone) else None
             height, width = image.shape[-2:] if backbone else self.config.encoder.image_size
             if image.dtype != torch.uint8 or image.dim() != 5 or tuple(image.shape[2:]) != (3, height, width):
                 raise ShapeError(
-                    f"frames[{camera!r}]: expected uint8 (batch, time, 3, {height}, {width}), found "
+                    f"{name}[{camera!r}]: expected uint8 (batch, time, 3, {height}, {width}), found "
                     f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
                 )
             out[camera] = self.config.image(image if backbone is None else backbone.resize(image))
@@ -252,9 +256,9 @@ class WorldModel(nn.Module):
         return Context(z[:, -1], cache, before, proprio[:, -1])
 
     def goal(self, frames: UInt8[Tensor, "p c h w"] | dict[str, UInt8[Tensor, "p c h w"]]) -> Goal:
-        """The latent goal of one image per problem."""
-        by_camera = frames if isinstance(frames, dict) else self._by_camera(frames)
-        return Goal(self.encode_frames({camera: image[:, None] for camera, image in by_camera.items()})[:, 0])
+        """The latent goal of one image per problem. Raises ShapeError for one of another camera or size."""
+        by_camera = {camera: image[:, None] for camera, image in self._by_camera(frames).items()}
+        return Goal(self.latents_of(self.images(by_camera, "goal"))[:, 0])
 
     def rollout(
         self, context: Context, actions: Float[Tensor, "p s h a"], generator: torch.Generator | None = None

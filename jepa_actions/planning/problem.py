@@ -102,7 +102,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
-            raise PlanningError(f"Problem.horizon: found {self.horizon}, expected at least 1 model step")
+            raise PlanningError(f"Problem.horizon: found {self.horizon}, expected at least 1 model step (a block)")
         if len(self.seeds) == 0:
             raise PlanningError("Problem.seeds: found none, expected one seed per problem")
         check_bounds(self.model.action_bounds, self.model.action_dim)

@@ -27,7 +27,7 @@ def imagine(
         iteration: only names the place in an error.
 
     Raises: ShapeError when the cost is not (P, S); PlanningError naming problem, candidate and iteration of a NaN, and
-        the step where the imagined latents show it.
+        the step where the imagined latents show it, or from which on the cost of these latents does.
     """
     pieces = [_cost(problem, part, first, iteration) for first, part in _pieces(candidates, chunk)]
     return torch.cat(pieces, dim=1)
@@ -85,15 +85,25 @@ def _cost(problem: Problem, part: Float[Tensor, "p k h a"], first: int, iteratio
         row, column = (int(i) for i in cost.isnan().nonzero()[0])
         raise PlanningError(
             f"cost at problem {row}, candidate {first + column}, iteration {iteration}: found NaN, expected a number"
-            f"{_step(rollout, row, column)}"
+            f"{_imagined_step(rollout, row, column) or _costed_step(problem, padded.detach(), row, column)}"
         )
     return cost
 
 
-def _step(rollout: Any, row: int, column: int) -> str:
+def _imagined_step(rollout: Any, row: int, column: int) -> str:
     """Where the imagined latents of a candidate turn NaN, for an error."""
     z = getattr(rollout, "z", None)
     if not isinstance(z, Tensor) or z.ndim < 3:
         return ""
     broken = z[row, column].flatten(1).isnan().any(dim=1) if z.ndim > 3 else z[row, column].isnan()
     return f"; its imagined latent is NaN from step {int(broken.int().argmax())} on" if bool(broken.any()) else ""
+
+
+@torch.no_grad()
+def _costed_step(problem: Problem, candidates: Float[Tensor, "p k h a"], row: int, column: int) -> str:
+    """Where the cost of a candidate turns NaN though its latents do not, for an error: asked again, step by step."""
+    for step in range(candidates.shape[2]):
+        rollout = problem.model.rollout(problem.context, candidates[:, :, : step + 1])
+        if bool(problem.cost(rollout, problem.goal)[row, column].isnan()):
+            return f"; its latents are finite, its cost is NaN from step {step} on"
+    return ""

@@ -65,20 +65,23 @@ def test_several_cameras_are_all_looked_at():
         plan(model, FRAME, pictures)
     with pytest.raises(ShapeError, match=r"^frames: camera 'wrist' is missing, found 'front'$"):
         plan(model, {"front": FRAME}, pictures)
+    with pytest.raises(ShapeError, match=r"^goal: camera 'wrist' is missing, found 'front'$"):
+        plan(model, pictures, {"front": FRAME})
 
 
 @pytest.mark.parametrize(
     ("frame", "goal"), [(FRAME, random_frames(3, 16, 24)), (FRAME.float(), GOAL), (FRAME[:1], GOAL)]
 )
 def test_pictures_of_another_form_are_refused(frame, goal):
-    with pytest.raises(ShapeError, match=r"^frames\['image'\]: expected uint8 \(batch, time, 3, 16, 16\), found "):
+    place = r"^frames\['image'\]" if goal is GOAL else r"^goal\['image'\]"
+    with pytest.raises(ShapeError, match=rf"{place}: expected uint8 \(batch, time, 3, 16, 16\), found "):
         plan(tiny_world(), frame, goal, planner=QUICK)
 
 
 def test_no_actions_and_no_horizon_are_refused():
     with pytest.raises(ShapeError, match="no action codec: it was trained on video without actions"):
         plan(tiny_world(video_only=True), FRAME, GOAL)
-    with pytest.raises(PlanningError, match="horizon"):
+    with pytest.raises(PlanningError, match=r"horizon: found 0, expected at least 1 model step \(a block\)"):
         plan(tiny_world(), FRAME, GOAL, horizon=0)
 
 

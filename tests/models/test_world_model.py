@@ -129,9 +129,13 @@ def test_wrong_frames_are_one_line(frames, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_goal_of_the_wrong_size_is_one_line():
-    with pytest.raises(ShapeError, match=r"expected uint8 \(batch, time, 3, 16, 16\), found uint8 \(1, 1, 3, 32, 32\)"):
+def test_a_goal_of_another_size_or_camera_is_one_line():
+    with pytest.raises(
+        ShapeError, match=r"^goal\['image'\]: expected uint8 .*, 3, 16, 16\), found uint8 \(1, 1, 3, 32, 32"
+    ):
         tiny_world().goal(random_frames(1, 3, 32, 32))
+    with pytest.raises(ShapeError, match=r"^goal: camera 'image' is missing, found 'wrist'$"):
+        tiny_world().goal({"wrist": random_frames(1, 3, 16, 16)})
 
 
 def test_several_cameras_want_names():

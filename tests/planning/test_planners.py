@@ -130,6 +130,20 @@ def test_nan_names_problem_candidate_iteration_and_step(name):
         make_planner(name, evaluations=320)(problem)
 
 
+@pytest.mark.parametrize("reduce", ["sum", "last"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_of_a_cost_alone_names_the_step_too(name, reduce):
+    """Latents stay finite; the cost is not defined two steps from the start of problem 1."""
+
+    def cost(rollout, goal):
+        steps = LatentCost().steps(rollout.z, goal.z)
+        steps[1, :, 2:] = torch.nan
+        return steps.sum(dim=2) if reduce == "sum" else steps[:, :, -1]
+
+    with pytest.raises(PlanningError, match=r"problem 1, candidate 0, iteration 0: .* its cost is NaN from step 2 on"):
+        make_planner(name, evaluations=320)(problems(3, cost=cost))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_forbidden_candidate_may_cost_infinity(name):
     def cost(rollout, goal):
