@@ -14,7 +14,8 @@ from jepa_actions.models import Context, Goal, InverseConfig, Rollout
 class StraightLine:
     """TwoRoom without walls: reads the dot's place off the picture and adds up actions.
 
-    `offset` px per model step is a fault of its dynamics, `scale` another one.
+    `offset` px per model step is a fault of its dynamics, `scale` another one. `encoded` is what it was shown: frames
+    and the model actions between them.
     """
 
     history = 1
@@ -22,6 +23,7 @@ class StraightLine:
     def __init__(self, codec=BALL, scale=1.0, offset=(0.0, 0.0), goals=False):
         self.codec, self.scale, self.offset = codec, scale, torch.tensor(offset)
         self.goal_inverse = SimpleNamespace(config=InverseConfig(max_gap=8)) if goals else None
+        self.encoded: list[tuple[Tensor, Tensor | None]] = []
 
     @property
     def action_dim(self):
@@ -32,6 +34,9 @@ class StraightLine:
         return self.codec.model_bounds
 
     def encode(self, frames, *, past_actions=None):
+        assert frames.dtype == torch.uint8
+        assert frames.shape[2:] == (3, 64, 64)
+        self.encoded.append((frames, past_actions))
         return Context(dot_positions(frames[:, -1:]), None)
 
     def goal(self, frames):

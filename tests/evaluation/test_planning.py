@@ -1,10 +1,11 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from known_worlds import BALL, dot_positions
+from planning_worlds import StraightLine
 
 from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.envs.two_room import TwoRoom
@@ -15,55 +16,9 @@ from jepa_actions.evaluation.control import Control
 from jepa_actions.evaluation.planning import evaluate_planning
 from jepa_actions.evaluation.protocol import load_protocol
 
-CODEC = ActionCodec(
-    ("dx", "dy"),
-    5,
-    np.array([0.1, 0.0], np.float32),
-    np.array([0.7, 0.8], np.float32),
-    ActionBounds("ball", radius=1.8),
-)
 SMALL = Control(settings={"samples": 48, "elites": 8, "iterations": 4, "returns": "best"})
 FEW = Control(settings={"samples": 4, "elites": 2, "iterations": 1})
 OFFSET = load_protocol("two_room/offset25")
-
-
-@dataclass
-class Latent:
-    z: Tensor
-
-
-class StraightLine:
-    """Reads the agent's place off the red channel and imagines a world without walls."""
-
-    def __init__(self, codec=CODEC, scale=1.0):
-        self.codec, self.scale = codec, scale
-        self.encoded: list[tuple[Tensor, Tensor | None]] = []
-
-    @property
-    def action_dim(self):
-        return self.codec.action_dim
-
-    @property
-    def action_bounds(self):
-        return self.codec.model_bounds
-
-    def encode(self, frames, *, past_actions=None):
-        self.encoded.append((frames, past_actions))
-        return self.centroid(frames[:, -1])
-
-    def goal(self, frames):
-        return Latent(self.centroid(frames)[:, None])
-
-    def rollout(self, context, actions, generator=None):
-        moved = self.codec.decode(actions).sum(dim=-2).cumsum(dim=2)
-        return Latent((context[:, None, None] + self.scale * moved).unsqueeze(-2))
-
-    def centroid(self, frames):
-        assert frames.dtype == torch.uint8
-        assert frames.shape[1:] == (3, 64, 64)
-        red, pixel = frames[:, 0].float(), torch.arange(64.0)
-        x, y = (red * pixel).sum((1, 2)), (red * pixel[:, None]).sum((1, 2))
-        return torch.stack([x, y], dim=-1) / red.sum((1, 2))[:, None]
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +123,8 @@ def test_history_brings_past_frames_and_the_actions_between_them():
     shapes = [(frames.shape[1], 0 if past is None else past.shape[1]) for frames, past in model.encoded]
     assert shapes == [(1, 0), (3, 2), (3, 2), (3, 2), (3, 2)]
     frames, past = model.encoded[-1]
-    places = torch.stack([model.centroid(frames[:, i]) for i in range(3)], dim=1)
-    moved, commanded = places.diff(dim=1), CODEC.decode(past).sum(dim=-2)
+    places = dot_positions(frames)
+    moved, commanded = places.diff(dim=1), BALL.decode(past).sum(dim=-2)
     assert ((moved - commanded).norm(dim=-1) < 0.3).any(), "no wall in the way: the frames follow the actions"
 
 
@@ -200,7 +155,7 @@ def test_bad_requests_are_refused():
     )
     with pytest.raises(ConfigError, match="found a model with actions x, y, z"):
         evaluate_planning(StraightLine(codec=three), OFFSET)
-    arm = replace(CODEC, names=("shoulder", "elbow"))
+    arm = replace(BALL, names=("shoulder", "elbow"))
     with pytest.raises(ConfigError, match="actions shoulder, elbow, expected the raw actions of two_room: dx, dy"):
         evaluate_planning(StraightLine(codec=arm), OFFSET)
     with pytest.raises(ConfigError, match="this model has no temporal distance"):
