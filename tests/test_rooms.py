@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objectives": _OBJECTIVES,
     "training": _TRAINING,
     "evaluation": _EVALUATION,
+    "adapters": _ALL,
     "hub": set(),
     "cli": _ALL,
     "__init__": _ALL,
