@@ -4,11 +4,13 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from jepa_actions.config import load_config
-from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jepa_actions.envs.two_room_distractors import Distractors
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,14 +26,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}{f', did you mean {near[0]}?' if near else ''}")
 
 
-@dataclass(frozen=True)
-class _Room:
-    """Options of an evaluation that change what TwoRoom's pictures show."""
-
-    env: Distractors = field(default_factory=Distractors)
-
-
-def take_distractors(argv: Sequence[str]) -> tuple[list[str], Distractors | None]:
+def take_distractors(argv: Sequence[str]) -> tuple[list[str], "Distractors | None"]:
     """Remove `--env.KEY VALUE` and `--env.KEY=VALUE` from the words of a command; None where there are none.
 
     Raises ConfigError for a key or value that `Distractors` does not have.
@@ -47,4 +42,12 @@ def take_distractors(argv: Sequence[str]) -> tuple[list[str], Distractors | None
         found.append(word)
         if "=" not in word and words:
             found.append(words.pop(0))
-    return rest, load_config(_Room, found).env if found else None
+    if not found:
+        return rest, None
+    from jepa_actions.envs.two_room_distractors import Distractors  # not before: it imports torch
+
+    @dataclass(frozen=True)
+    class Room:
+        env: Distractors = field(default_factory=Distractors)
+
+    return rest, load_config(Room, found).env

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jepa_actions.cli_parser import Parser, take_distractors
-from jepa_actions.envs.two_room_distractors import Distractors
 from jepa_actions.errors import ConfigError
 
 if TYPE_CHECKING:
+    from jepa_actions.envs.two_room_distractors import Distractors
     from jepa_actions.evaluation.control import Control
     from jepa_actions.models import WorldModel
 
@@ -89,7 +89,7 @@ def _check(options: Namespace) -> None:
         raise ConfigError("command line: --gap is for --data, found none")
 
 
-def _change_room(options: Namespace, distractors: Distractors) -> None:
+def _change_room(options: Namespace, distractors: "Distractors") -> None:
     """The same protocol in a room that looks otherwise: its hash becomes another."""
     from jepa_actions.evaluation.protocol import load_protocol
 

@@ -372,7 +372,7 @@ def test_info_says_what_a_model_is(model, capsys, fails, tmp_path):
     tensors = load_file(Path(model) / "model.safetensors")
     expected = sum(tensor.numel() for name, tensor in tensors.items() if name in learned)
     assert facts["parameters"] == expected
-    assert facts["format_version"] == 4
+    assert facts["format_version"] == 5
     assert facts["model"]["encoder"]["width"] == 24
     assert facts["codec"]["names"] == ["dx", "dy"]
     assert str(tmp_path) in fails("info", tmp_path)
