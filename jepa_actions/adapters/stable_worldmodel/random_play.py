@@ -46,14 +46,14 @@ class RandomPlay(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Wander:
-    """A random walk for `record`: straight on for 33 steps on average, then into a new direction at a new pace.
+    """A random walk for `record`: straight on for 50 steps on average, then into a new direction at a new pace.
 
     Directions are uniform, paces uniform in [0.5, 1] of the fastest step in any direction, and every step's direction
     is off by N(0, 0.1 rad). It sees nothing: no goal, no wall, no door. Against a wall it slides along, as the
     environment has it, and so it comes upon the door.
     """
 
-    def __init__(self, turn: float = 0.03, noise: float = 0.1, slowest: float = 0.5) -> None:
+    def __init__(self, turn: float = 0.02, noise: float = 0.1, slowest: float = 0.5) -> None:
         if not (0 < turn <= 1 and noise >= 0 and 0 < slowest <= 1):
             raise ConfigError(f"Wander: found turn {turn}, noise {noise}, slowest {slowest}, expected shares and noise")
         self.turn, self.noise, self.slowest = turn, noise, slowest
