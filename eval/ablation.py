@@ -74,10 +74,11 @@ class Ablation:
             out=Path(o.out),
             steps=o.steps,
         )
-        scores = score(run, self.control, tasks=o.tasks, tuning=tuning)
+        tasks = o.trial_tasks if tuning else o.tasks
+        scores = score(run, self.control, tasks=tasks, tuning=tuning)
         setting = dict(self.grid.choices[cell.choice].trials[trial])
         key = {"cell": cell.name, "seed": seed, "trial": trial, "setting": setting, **lengths(self.options)}
-        return {**key, "planner": o.planner, "tasks": o.tasks, **scores, **run.facts}
+        return {**key, "planner": o.planner, "tasks": tasks, **scores, **run.facts}
 
 
 def score(run: Run, control: Control, *, tasks: int, tuning: bool) -> Row:
@@ -126,6 +127,7 @@ def _short(row: Row) -> str:
 def main(argv: list[str] | None = None) -> None:
     options = parser(__doc__ or "", "ablation")
     options.add_argument("--grid", default=str(HERE / "ablation.yaml"), help="the cells")
+    options.add_argument("--trial-tasks", type=int, default=40, help="per protocol, to choose a setting by")
     options.add_argument("--untuned", action="store_true", help="every cell with its first setting")
     found = options.parse_args(argv)
     grid = read_grid(Path(found.grid))

@@ -3,7 +3,7 @@
 The rooms are named in `eval/distractors.yaml`. For each way to keep latents from collapsing (the cells of
 `eval/ablation.yaml`, tuned there where its trials are in `--tuned`) and each room with a distractor, a model is trained
 in that room and played in it. The plain room's model is played in every room, and in those whose colours or texture are
-other ones. Tasks are the same everywhere (`offset25`, `cross_room`): only pictures differ; goal pictures have
+other ones. Tasks are the same everywhere (`--protocols`): only pictures differ; goal pictures have
 distractors of their own. The action R2 is that of the model's own inverse head on held-out behaviour, so in a room that
 was not trained in nothing is fitted again. Time and rows are as in `eval/ablation.py`; models are kept in `--out`.
 
@@ -11,6 +11,7 @@ was not trained in nothing is fitted again. Time and rows are as in `eval/ablati
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,9 +28,8 @@ from jepa_actions.envs import Distractors
 from jepa_actions.evaluation import Control, parse_control
 
 HERE = Path(__file__).parent
-PROTOCOLS = ("two_room/offset25", "two_room/cross_room")
 PLAIN = "plain"
-METRICS = {"offset25": "offset25", "cross_room": "cross_room", "own_inverse_r2": "action R2"}
+R2 = "own_inverse_r2"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Study:
 
     def run(self, choice: str, trained: str, seed: int) -> None:
         """Train one model, unless that is done, and add the rows of the rooms that it has not yet been shown."""
-        key = {"choice": choice, "trained": trained, "seed": seed, **lengths(self.options)}
+        asked = {"protocols": self.options.protocols, **lengths(self.options)}
+        key = {"choice": choice, "trained": trained, "seed": seed, **asked}
         missing = {
             name: changes
             for name, changes in self.rooms.played(trained).items()
@@ -115,10 +116,10 @@ class Study:
             self.rooms.grid, cell, seed=seed, trial=trial, minutes=o.minutes, clock=self.clock, out=out, steps=o.steps
         )
         for name, changes in missing.items():
-            scores = show(run, changes, self.control, o.tasks)
+            scores = show(run, changes, o.protocols, self.control, o.tasks)
             setting = {"trial": trial, "tuned": tuned, "room": changes, "planner": o.planner, "tasks": o.tasks}
             self.rows.append({**key, "played": name, **setting, **scores, **run.facts})
-            figures = ", ".join(f"{label} {scores[key]:.3f}" for key, label in METRICS.items())
+            figures = ", ".join(f"{label} {scores[key]:.3f}" for key, label in metrics(o.protocols).items())
             print(f"{choice}, trained in {trained}, seed {seed}, shown {name}: {figures}", flush=True)
 
     def _trial(self, choice: str) -> tuple[int, bool]:
@@ -129,17 +130,22 @@ class Study:
         return (best_trial(rows), True) if done else (0, False)
 
 
-def show(run: Run, changes: Changes, control: Control, tasks: int) -> Row:
+def metrics(protocols: Sequence[str]) -> dict[str, str]:
+    """What is compared, by its key in a row."""
+    return {name.rpartition("/")[2]: name.rpartition("/")[2] for name in protocols} | {R2: "action R2"}
+
+
+def show(run: Run, changes: Changes, names: Sequence[str], control: Control, tasks: int) -> Row:
     """Success and the action R2 of a model in a room."""
     torch.set_num_threads(run.facts["threads"])
     distractors = decode_config(Distractors, changes, "room") if changes else None
-    protocols = [in_room(name, distractors) for name in PROTOCOLS]
+    protocols = [in_room(name, distractors) for name in names]
     seen = replace(run.config.data, env=replace(run.config.data.env, distractors=distractors))
     r2 = heldout_r2(run.model, seen, run.config.model.image_size)
-    return {**plan_scores(run.model, protocols, control, tasks), "own_inverse_r2": r2}
+    return {**plan_scores(run.model, protocols, control, tasks), R2: r2}
 
 
-def table(rooms: Rooms, rows: list[Row]) -> str:
+def table(rooms: Rooms, rows: list[Row], protocols: Sequence[str]) -> str:
     """What each room costs each choice, paired by seed with the plain room's model in the plain room, as markdown."""
     found: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
@@ -153,19 +159,22 @@ def table(rooms: Rooms, rows: list[Row]) -> str:
                 if own:
                     seeds = sorted(set(own) & set(plain))
                     bar = rooms.bars.get(played) if choice == rooms.default else None
-                    lines.append([choice, trained, played, *_cells(own, plain, seeds, bar), str(len(own))])
+                    figures = _figures(own, plain, seeds, bar, list(metrics(protocols)))
+                    lines.append([choice, trained, played, *figures, str(len(own))])
     head = ["", "trained in", "shown"]
-    for label in METRICS.values():
+    for label in metrics(protocols).values():
         head += [label, "lost"]
     return markdown([*head, "seeds"], lines)
 
 
-def _cells(own: dict[int, Row], plain: dict[int, Row], seeds: list[int], bar: float | None) -> list[str]:
+def _figures(
+    own: dict[int, Row], plain: dict[int, Row], seeds: list[int], bar: float | None, keys: list[str]
+) -> list[str]:
     cells = []
-    for key in METRICS:
+    for key in keys:
         lost = [plain[seed][key] - own[seed][key] for seed in seeds]
         text = mean_and_spread(lost)
-        if bar is not None and lost and key != "own_inverse_r2":
+        if bar is not None and lost and key != R2:
             text += f" ({'within' if sum(lost) / len(lost) <= bar else 'over'} {bar:.2f})"
         cells += [mean_and_spread(row[key] for row in own.values()), text]
     return cells
@@ -175,6 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser(__doc__ or "", "distractors")
     options.add_argument("--rooms", default=str(HERE / "distractors.yaml"), help="the rooms")
     options.add_argument("--trained", nargs="+", metavar="ROOM", help="models of these rooms alone")
+    options.add_argument("--protocols", nargs="+", default=["two_room/offset25"], help="whose tasks are played")
     options.add_argument("--tuned", default=str(RESULTS / "ablation"), help="where the ablation's trials are")
     found = options.parse_args(argv)
     rooms = read_rooms(Path(found.rooms))
@@ -185,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
             for choice in wanted:
                 for trained in chosen(rooms.trained, found.trained, "--trained"):
                     study.run(choice, trained, seed)
-    print(table(rooms, study.rows.read(**lengths(found))))
+    print(table(rooms, study.rows.read(protocols=found.protocols, **lengths(found)), found.protocols))
 
 
 if __name__ == "__main__":

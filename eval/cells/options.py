@@ -23,7 +23,7 @@ def parser(description: str, results: str) -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="so many steps per stage, and no clock: for a trial of the script")
     made.add_argument("--threads", type=int, default=1, help="torch threads")
     made.add_argument("--tasks", type=int, default=100, help="per protocol")
-    made.add_argument("--planner", default="cem", help="as in eval/planning.py")
+    made.add_argument("--planner", default="cem:evaluations=256", help="as in eval/planning.py")
     made.add_argument("--results", default=str(RESULTS / results), help="where the rows are")
     made.add_argument("--out", default="runs/ablation", help="where the models are")
     made.add_argument("--table", action="store_true", help="print what is there, and run nothing")

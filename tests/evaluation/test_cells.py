@@ -233,7 +233,7 @@ def test_what_is_tried_and_trained_is_not_done_again(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_ablation_tunes_trains_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
-    argv = ["--grid", str(tiny_grid(tmp_path)), *words(tmp_path, "ablation")]
+    argv = ["--grid", str(tiny_grid(tmp_path)), "--trial-tasks", "3", *words(tmp_path, "ablation")]
     ablation.main([*argv, "--only", "one", "--seeds", "0"])
     rows = Rows(tmp_path / "ablation" / "runs.jsonl").read()
     trials = Rows(tmp_path / "ablation" / "trials.jsonl").read()
@@ -243,6 +243,7 @@ def test_the_ablation_tunes_trains_and_does_nothing_twice(tmp_path, capsys, monk
     assert trials[0]["cross_room_hash"] != rows[0]["cross_room_hash"], "tuned on other tasks"
     assert set("01") >= set(rows[0]["offset100_solved"])
     assert len(rows[0]["offset100_solved"]) == 2
+    assert len(trials[0]["offset100_solved"]) == 3
     assert rows[0]["steps"] == [2]
     assert {"inverse_r2", "own_inverse_r2", "probe_px", "seconds_training", "hardware", "commit"} <= set(rows[0])
     ablation.main([*argv, "--only", "two", "--seeds", "0", "--untuned"])
@@ -313,7 +314,7 @@ def test_the_table_of_rooms_says_what_is_lost_and_whether_that_is_within_the_bar
 
     rows = [row("plain", "plain", 0, 0.9), row("plain", "plain", 1, 0.8)]
     rows += [row("noise", "noise", 0, 0.88), row("noise", "noise", 1, 0.78), row("plain", "light", 0, 0.5)]
-    lines = distractors.table(ROOMS, rows).splitlines()
+    lines = distractors.table(ROOMS, rows, ["two_room/offset25", "two_room/cross_room"]).splitlines()
     (noise,) = (line for line in lines if line.startswith("| sigreg | noise | noise |"))
     assert "0.830 ± 0.071 | 0.020 ± 0.000 (within 0.05)" in noise
     (light,) = (line for line in lines if "| light |" in line)
