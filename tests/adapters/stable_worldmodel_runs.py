@@ -149,9 +149,9 @@ def from_data(folder: Path) -> dict[str, Any]:
     """Its evaluation from a data set: starts, goals and goal pictures are those of recorded episodes."""
     play = world(2, 30, strict=False)
     play.set_policy(swm.policy.RandomPolicy(seed=0))
-    path = folder / "play.h5"
-    play.collect(path, episodes=2, seed=0, options=HERE_ANY, format="hdf5", progress=False)
-    data = swm.data.HDF5Dataset(str(path))
+    path = folder / "play.lance"
+    play.collect(path, episodes=2, seed=0, options=HERE_ANY, progress=False)
+    data = swm.data.load_dataset(str(path))
     some = world(2, 30, strict=False)
     some.set_policy(ControlPolicy(RedDot(), Control("cem", evaluations=192, horizon=3)))
     places = {"state": {"value": "state"}, "goal_state": {"value": "goal_state"}}

@@ -89,6 +89,7 @@ def test_who_is_over_is_left_alone():
 def test_an_evaluation_from_a_data_set_counts_from_where_its_episodes_were_cut():
     policy, pool = playing()
     pool.info["step_idx"][:] = 40
+    pool.info["terminated"] = pool.info["terminated"].astype(np.float32)  # as its data sets have it
     first = play(pool, policy, 1)
     policy_too, pool_too = playing()
     np.testing.assert_array_equal(first, play(pool_too, policy_too, 1))

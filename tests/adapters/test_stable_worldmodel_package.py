@@ -105,6 +105,6 @@ def test_the_strict_rule(run):
 def test_random_play_in_it_is_recorded(run):
     found = run("recorded")
     assert found["lengths"] == [41, 41, 41]
-    assert found["off"] < 3.0, "px of 224: the small compressed picture still shows where the agent is"
+    assert found["off"] < 6.0, "px of 224: the small compressed picture still shows where the agent is"
     assert found["longest"] <= 1.0 + 1e-6
     assert min(found["unlike_commanded"]) < 1e-3
