@@ -2,9 +2,10 @@
 
 The cells are named in `eval/ablation.yaml`: the recipe `vjepa/two_room` with one factor changed. Each is trained for
 the same time, not for the same steps: `--minutes` of processor time of the training thread on `--threads` torch threads
-(one by default); rendering is another thread's and evaluation is apart, so what else the machine does cannot change a
-run (`cells/clock.py`). Every cell is tuned over equally many settings on training layouts, by the mean success of
-`cross_room` and `offset100` (then by the probe), with a training seed that no row has; `--untuned` takes the first.
+(one by default); waiting, rendering and evaluation are not counted, and the steps that fit are the same for all seeds
+of a cell (`cells/clock.py`; `--clock` reads it for all cells, which is best done on an idle machine). Every cell is tuned
+over equally many settings on training layouts, by the mean success of `cross_room` and `offset100` (then by the probe),
+with a training seed that no row has; `--untuned` takes the first.
 
 Rows go to `eval/results/ablation/`: `runs.jsonl`, `trials.jsonl`, `clock.jsonl`, one line a run. What is there already
 is not done again, so the command can be stopped and started, and started twice with different `--only` or `--seeds`.
@@ -20,7 +21,7 @@ from cells.options import best_trial, chosen, lengths, parser
 from cells.rows import Row, Rows, markdown, mean_and_spread
 from cells.score import in_room, latent_scores, open_all, plan_scores
 from cells.spec import Cell, Grid, read_grid
-from cells.train import Run, train_cell
+from cells.train import Run, read_clock, train_cell
 
 from jepa_actions.evaluation import Control, parse_control
 
@@ -132,8 +133,10 @@ def main(argv: list[str] | None = None) -> None:
     found = options.parse_args(argv)
     grid = read_grid(Path(found.grid))
     ablation = Ablation(grid, found)
-    if not found.table:
-        for name in chosen(grid.cells, found.only, "--only"):
+    for name in chosen(grid.cells, found.only, "--only") if not found.table else []:
+        if found.clock:
+            read_clock(grid, grid.cells[name], ablation.clock)
+        else:
             ablation.run(grid.cells[name])
     print(table(grid, ablation.runs.read(**lengths(found))))
 

@@ -5,7 +5,7 @@ The rooms are named in `eval/distractors.yaml`. For each way to keep latents fro
 in that room and played in it. The plain room's model is played in every room, and in those whose colours or texture are
 other ones. Tasks are the same everywhere (`--protocols`): only pictures differ; goal pictures have
 distractors of their own. The action R2 is that of the model's own inverse head on held-out behaviour, so in a room that
-was not trained in nothing is fitted again. Time and rows are as in `eval/ablation.py`; models are kept in `--out`.
+was not trained in nothing is fitted again. Time and rows are as in `eval/ablation.py`, whose clock it goes by.
 
 `--table` prints success and R2, and what each loses against the plain room's model in the plain room, paired by seed.
 """
@@ -21,7 +21,7 @@ from cells.options import RESULTS, best_trial, chosen, lengths, parser
 from cells.rows import Row, Rows, markdown, mean_and_spread
 from cells.score import heldout_r2, in_room, plan_scores
 from cells.spec import Cell, Changes, Grid, Stage, check_keys, read_grid
-from cells.train import Run, train_cell
+from cells.train import Run, read_clock, train_cell
 
 from jepa_actions.config import decode_config, read_yaml
 from jepa_actions.envs import Distractors
@@ -95,7 +95,7 @@ class Study:
         self.rooms, self.options = rooms, options
         self.rows = Rows(folder / "runs.jsonl")
         self.trials = Rows(Path(options.tuned) / "trials.jsonl")
-        self.clock = Clock(Rows(folder / "clock.jsonl"), options.threads)
+        self.clock = Clock(Rows(Path(options.tuned) / "clock.jsonl"), options.threads)
         self.control = parse_control(options.planner)
 
     def run(self, choice: str, trained: str, seed: int) -> None:
@@ -185,11 +185,14 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--rooms", default=str(HERE / "distractors.yaml"), help="the rooms")
     options.add_argument("--trained", nargs="+", metavar="ROOM", help="models of these rooms alone")
     options.add_argument("--protocols", nargs="+", default=["two_room/offset25"], help="whose tasks are played")
-    options.add_argument("--tuned", default=str(RESULTS / "ablation"), help="where the ablation's trials are")
+    options.add_argument("--tuned", default=str(RESULTS / "ablation"), help="where the ablation's trials and clock are")
     found = options.parse_args(argv)
     rooms = read_rooms(Path(found.rooms))
     study = Study(rooms, found)
-    if not found.table:
+    if found.clock:
+        for name in chosen(rooms.cells, found.only, "--only"):
+            read_clock(rooms.grid, rooms.cells[name], study.clock)
+    elif not found.table:
         wanted = chosen(rooms.cells, found.only, "--only")
         for seed in found.seeds:
             for choice in wanted:

@@ -1,9 +1,10 @@
 """A time budget as a number of training steps.
 
-The clock is processor seconds of the training thread with one torch thread: what else a machine does hardly changes
-them, and rendering (another thread) and evaluation are apart. It is read once per cell and kind of machine, before its
-first run, and the steps that fit the budget are then the same for every seed, so that a row can be repeated bit for
-bit. On an idle machine with two cores a processor second is a second.
+The clock is processor seconds of the training thread with one torch thread: waiting for a busy machine is not counted,
+and rendering (another thread) and evaluation are apart. It is read once per cell and kind of machine, before its first
+run, and the steps that fit the budget are then the same for every seed, so that a row can be repeated bit for bit.
+Where cores share their arithmetic, a neighbour's work still makes a processor second worth less: read the clocks of all
+cells one after another on an idle machine (`--clock`), where a processor second is a second.
 """
 
 import tempfile

@@ -26,6 +26,7 @@ def parser(description: str, results: str) -> argparse.ArgumentParser:
     made.add_argument("--planner", default="cem:evaluations=256", help="as in eval/planning.py")
     made.add_argument("--results", default=str(RESULTS / results), help="where the rows are")
     made.add_argument("--out", default="runs/ablation", help="where the models are")
+    made.add_argument("--clock", action="store_true", help="read the cells' clocks, best while nothing else runs")
     made.add_argument("--table", action="store_true", help="print what is there, and run nothing")
     return made
 

@@ -49,6 +49,14 @@ def train_cell(
     return Run(model, config, facts | {"threads": clock.threads, "commit": commit(), "hardware": hardware()})
 
 
+def read_clock(grid: Grid, cell: Cell, clock: Clock) -> None:
+    """How long a step of each stage takes; a stage that begins with another's weights takes as long with any."""
+    torch.set_num_threads(clock.threads)
+    for number in range(len(cell.stages)):
+        _, per_step = clock.steps(f"{cell.clock or cell.name}/{number}", grid.config(cell, number, 0), 1.0)
+        print(f"{cell.name}, stage {number}: {per_step:.3f} s per step", flush=True)
+
+
 def _train(config: TrainConfig, folder: Path) -> float:
     """Train, unless that is done; processor seconds of the training thread."""
     note = folder / "seconds.json"

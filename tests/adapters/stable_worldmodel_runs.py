@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import warnings
 from functools import partial
@@ -22,6 +23,7 @@ import torch
 from stable_worldmodel.solver import CEMSolver, GradientSolver, ICEMSolver, MPPISolver
 from torch import nn
 
+from jepa_actions import WorldModel
 from jepa_actions.adapters.stable_worldmodel import ControlPolicy, CostModel
 from jepa_actions.adapters.stable_worldmodel.random_play import RandomPlay, Wander, crossings
 from jepa_actions.adapters.stable_worldmodel.two_room import (
@@ -261,10 +263,20 @@ def recorded(folder: Path) -> dict[str, Any]:
     }
 
 
+def page(folder: Path) -> dict[str, Any]:
+    """The code of docs/stable_worldmodel.md, with a model that is at hand."""
+    text = (Path(__file__).parents[2] / "docs" / "stable_worldmodel.md").read_text(encoding="utf-8")
+    WorldModel.from_pretrained = staticmethod(lambda name: RedDot())
+    space: dict[str, Any] = {"__name__": "stable_worldmodel_page"}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "docs/stable_worldmodel.md", "exec"), space)
+    return {"decided": len(space["policy"].decided), "solved_by": type(space["world"].policy.solver).__name__}
+
+
 def main() -> None:
     """Run one check."""
     assert version("stable-worldmodel") == "0.1.1", version("stable-worldmodel")
-    checks = (solvers, controls, episodic, from_data, facts, strict, recorded)
+    checks = (solvers, controls, episodic, from_data, facts, strict, recorded, page)
     check = {one.__name__: one for one in checks}[sys.argv[1]]
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -108,3 +108,7 @@ def test_random_play_in_it_is_recorded(run):
     assert found["off"] < 6.0, "px of 224: the small compressed picture still shows where the agent is"
     assert found["longest"] <= 1.0 + 1e-6
     assert min(found["unlike_commanded"]) < 1e-3
+
+
+def test_the_page_runs(run):
+    assert run("page") == {"decided": 4, "solved_by": "CEMSolver"}

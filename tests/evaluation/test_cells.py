@@ -193,6 +193,16 @@ def test_the_clock_is_read_once_and_counts_what_training_costs(tmp_path):
     assert len(clock.rows.read()) == 1
 
 
+@pytest.mark.slow
+def test_clocks_are_read_before_anything_is_trained(tmp_path, capsys):
+    argv = ["--grid", str(tiny_grid(tmp_path)), *words(tmp_path, "ablation")]
+    ablation.main([*argv, "--clock"])
+    rows = Rows(tmp_path / "ablation" / "clock.jsonl").read()
+    assert [row["cell"] for row in rows] == ["one/0", "two/0", "two/1"]
+    assert "two, stage 1: " in capsys.readouterr().out
+    assert not (tmp_path / "ablation" / "runs.jsonl").exists()
+
+
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
