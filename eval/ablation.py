@@ -3,9 +3,9 @@
 The cells are named in `eval/ablation.yaml`: the recipe `vjepa/two_room` with one factor changed. Each is trained for
 the same time, not for the same steps: `--minutes` of processor time of the training thread on `--threads` torch threads
 (one by default); waiting, rendering and evaluation are not counted, and the steps that fit are the same for all seeds
-of a cell (`cells/clock.py`; `--clock` reads it for all cells, which is best done on an idle machine). Every cell is tuned
-over equally many settings on training layouts, by the mean success of `cross_room` and `offset100` (then by the probe),
-with a training seed that no row has; `--untuned` takes the first.
+of a cell (`cells/clock.py`; `--clock` reads it for all cells, which is best done on an idle machine). Every cell is
+tuned over equally many settings on training layouts, by the mean success of `cross_room` and `offset100` (then by
+the probe), with a training seed that no row has; `--untuned` takes the first.
 
 Rows go to `eval/results/ablation/`: `runs.jsonl`, `trials.jsonl`, `clock.jsonl`, one line a run. What is there already
 is not done again, so the command can be stopped and started, and started twice with different `--only` or `--seeds`.
