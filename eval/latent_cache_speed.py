@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ class Side:
         self.ema.update(step)
         value = float(loss.detach())
         clock.append(self._now())
-        return value, {part: after - before for part, before, after in zip(PARTS, clock, clock[1:], strict=False)}
+        return value, {part: after - before for part, (before, after) in zip(PARTS, pairwise(clock), strict=True)}
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jepa_actions.cli_parser import Parser, take_distractors
 from jepa_actions.errors import ConfigError
@@ -123,10 +123,7 @@ def _one(model: "WorldModel", control: "Control", options: Namespace) -> None:
         model,
         options.protocol,
         control=control,
-        episodes=options.episodes,
-        seeds=options.seeds,
-        history=model.history,
-        batch=options.batch,
+        **_played(model, options),
         untrained=untrained_like(model),
         oracle=not options.no_oracle,
     )
@@ -148,10 +145,7 @@ def _compare(model: "WorldModel", controls: dict[str, "Control"], options: Names
         model,
         options.protocol,
         controls,
-        episodes=options.episodes,
-        seeds=options.seeds,
-        history=model.history,
-        batch=options.batch,
+        **_played(model, options),
     )
     print(comparison_table(report))
     if options.json:
@@ -168,10 +162,7 @@ def _offsets(model: "WorldModel", controls: dict[str, "Control"], options: Names
         model,
         with_offsets(options.protocol, options.offsets),
         controls,
-        episodes=options.episodes,
-        seeds=options.seeds,
-        history=model.history,
-        batch=options.batch,
+        **_played(model, options),
     )
     print(offset_table(report))
     if options.json:
@@ -196,6 +187,16 @@ def _offline(model: "WorldModel", control: "Control", options: Namespace) -> Non
     print(table(reports))
     if options.json:
         write_json(reports["offline"], options.json)
+
+
+def _played(model: "WorldModel", options: Namespace) -> dict[str, Any]:
+    """How many tasks are played, how many at once, and with how many frames: the same for every kind of report."""
+    return {
+        "episodes": options.episodes,
+        "seeds": options.seeds,
+        "history": model.history,
+        "batch": options.batch,
+    }
 
 
 def _picture(report: str) -> str:

@@ -64,7 +64,7 @@ def plot_lag(report: dict[str, Any], path: str | Path) -> None:
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, name in zip(axes, names, strict=False):
+    for axis, name in zip(axes[: len(names)], names, strict=True):
         for probe, colour in (("motion", "tab:blue"), ("appearance", "tab:orange")):
             low, high = zip(*report["ci95"][probe][name], strict=True)
             axis.fill_between(lags, low, high, color=colour, alpha=0.2, linewidth=0)

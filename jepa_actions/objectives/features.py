@@ -49,9 +49,10 @@ class Features:
         known = torch.ones(views.batch.frame.shape, dtype=torch.bool) if real is None else real.cpu()
         rows = known.flatten().nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator)[: self.config.frames]]
-        frames = torch.cat([views.tokens[camera].flatten(0, 1) for camera in model.config.cameras], dim=1)
-        target = head.standardised(frames[rows.to(frames.device)].detach())
         z = views.z.flatten(0, 1)
-        loss = (head(z[rows.to(z.device)]) - target).square().mean()
+        rows = rows.to(z.device)
+        frames = [views.tokens[camera].flatten(0, 1)[rows] for camera in model.config.cameras]
+        target = head.standardised(torch.cat(frames, dim=1).detach())
+        loss = (head(z[rows]) - target).square().mean()
         explained = 1.0 - loss.detach() / target.square().mean().clamp(min=1e-8)
         return loss, {"loss": loss.detach(), "explained": explained}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from own_environment import python_with
 
 pytestmark = pytest.mark.slow
 VARIABLE = "JEPA_ACTIONS_SWM_PYTHON"
@@ -25,17 +25,8 @@ REPOSITORY = HERE.parent.parent
 @pytest.fixture(scope="session")
 def swm_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python with stable-worldmodel 0.1.1 and this package."""
-    chosen = os.environ.get(VARIABLE)
-    if not chosen:
-        pytest.skip(f"no Python with stable-worldmodel 0.1.1 (set {VARIABLE} to one, or to 'install')")
-    if chosen != "install":
-        return chosen
-    home = tmp_path_factory.mktemp("swm")
-    venv.create(home, with_pip=True)
-    python = str(home / "bin" / "python")
-    extra = f"{REPOSITORY}[stable-worldmodel]"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--editable", extra], check=True)
-    return python
+    requirements = ["--editable", f"{REPOSITORY}[stable-worldmodel]"]
+    return python_with("stable-worldmodel 0.1.1", VARIABLE, requirements, tmp_path_factory)
 
 
 @pytest.fixture

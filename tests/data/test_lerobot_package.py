@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
 from moving_picture import labels, movie
+from own_environment import python_with
 
 from jepa_actions.data.lerobot.copying import copy_dataset
 from jepa_actions.data.lerobot.writer import LeRobotWriter
@@ -33,16 +33,7 @@ Items = dict[str, np.ndarray]
 @pytest.fixture(scope="session")
 def lerobot_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python with lerobot 0.4.4."""
-    chosen = os.environ.get(VARIABLE)
-    if not chosen:
-        pytest.skip(f"no Python with lerobot 0.4.4 (set {VARIABLE} to one, or to 'install')")
-    if chosen != "install":
-        return chosen
-    home = tmp_path_factory.mktemp("lerobot")
-    venv.create(home, with_pip=True)
-    python = str(home / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "lerobot==0.4.4"], check=True)
-    return python
+    return python_with("lerobot 0.4.4", VARIABLE, ["lerobot==0.4.4"], tmp_path_factory)
 
 
 def run(python: str, home: Path, *arguments: str) -> None:

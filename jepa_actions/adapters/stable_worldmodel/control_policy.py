@@ -119,9 +119,8 @@ class ControlPolicy:
         if not self._episodes:
             raise ConfigError("ControlPolicy: found no environments, expected World.set_policy(policy) first")
         steps = _column(info, "step_idx").astype(int)
-        over = _column(info, "terminated").astype(bool) | _column(info, "truncated").astype(
-            bool
-        )  # a data set's: floats
+        ended, cut = (_column(info, key).astype(bool) for key in ("terminated", "truncated"))  # a data set's: floats
+        over = ended | cut
         alive = [row for row in range(len(self._episodes)) if not over[row]]
         self._begin([row for row in alive if self._begins(row, int(steps[row]))], info, steps)
         due = [row for row in alive if not self._episode(row).raw]

@@ -177,7 +177,8 @@ def _instead(root: Path, key: LatentKey) -> str:
     """What caches a folder holds, and in what they differ from the one that was looked for."""
     found = []
     for path in sorted(root.glob(f"*/{INDEX}"))[:8]:
-        parts = zip(("encoder", "transform", "data"), path.parent.name.split("-"), key.folder.split("-"), strict=False)
-        other = [name for name, one, two in parts if one != two]
+        theirs, ours = path.parent.name.split("-"), key.folder.split("-")
+        parts = ("encoder", "transform", "data")
+        other = [name for i, name in enumerate(parts) if theirs[i : i + 1] != ours[i : i + 1]]
         found.append(f"{path.parent.name} (another {' and '.join(other)})")
     return f"found {', '.join(found)}" if found else "found no latents at all"

@@ -222,7 +222,8 @@ class _Run:
                 self._begin(world, number, begun[world], seen[world], writer)
             self._step(scene)
             free = [world for world in range(self.worlds.count) if world not in self.running]
-            starts = dict(zip(free, range(following, episodes), strict=False))
+            count = min(len(free), max(episodes - following, 0))
+            starts = dict(zip(free[:count], range(following, following + count), strict=True))
             following += len(starts)
             if starts:
                 begun = self.reset(starts)
