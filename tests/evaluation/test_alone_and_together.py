@@ -1,14 +1,16 @@
 """From pictures to raw actions, a problem alone is the problem in a batch of 100, by released models."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from conftest import REPOSITORY
 
 from jepa_actions.evaluation.control import latent_agent, parse_control, world_codec
 from jepa_actions.evaluation.protocol import load_protocol
 from jepa_actions.evaluation.tasks import make_tasks, world_of_protocol
 from jepa_actions.models import WorldModel
 
+REPOSITORY = Path(__file__).parents[2]
 BATCH, ALONE = 100, (0, 41, 99)
 SEARCHES = ("cem:evaluations=90", "icem:evaluations=90", "mppi:evaluations=90", "gradient:evaluations=40")
 HEADS = ("inverse", "cem:evaluations=90,proposals=5")
