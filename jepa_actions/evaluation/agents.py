@@ -12,7 +12,7 @@ from torch import Tensor
 from jepa_actions.data import ActionBounds, ActionCodec
 from jepa_actions.envs.world import World
 from jepa_actions.evaluation.oracle import OracleModel
-from jepa_actions.planning import MPC, PlanningModel
+from jepa_actions.planning import MPC, PlanningModel, Policy, decision_seed
 
 
 class LatentPlanningModel(PlanningModel, Protocol):
@@ -153,7 +153,8 @@ class PolicyAgent:
     """Sees frames only, and acts by a function of the present context and the goal; nothing is searched.
 
     Arguments:
-        policy: `(context, goal) -> (N, A)` model actions of the next block.
+        policy: `(context, goal, seeds) -> (N, A)` model actions of the next block.
+        seeds: one per task; decision number d of a task draws from (seed, d).
     """
 
     observes: Literal["frames"] = "frames"
@@ -162,13 +163,14 @@ class PolicyAgent:
         self,
         model: LatentPlanningModel,
         codec: ActionCodec,
-        policy: Callable[[Any, Any], Float[Tensor, "n a"]],
+        policy: Policy,
         goal_frames: UInt8[Tensor, "n c h w"],
         *,
+        seeds: Sequence[int],
         history: int = 1,
     ) -> None:
         self.model, self.codec, self.policy, self.decisions = model, codec, policy, Decisions(len(goal_frames))
-        self._watcher = _Watcher(model, history)
+        self._watcher, self._seeds = _Watcher(model, history), list(seeds)
         with torch.no_grad():
             self._goal = model.goal(goal_frames)
 
@@ -178,7 +180,8 @@ class PolicyAgent:
         self._watcher.see(observation)
         context = self._watcher.context()
         encoded = time.perf_counter()
-        action = self.policy(context, self._goal)
+        decision = len(self.decisions.seconds)
+        action = self.policy(context, self._goal, [decision_seed(seed, decision) for seed in self._seeds])
         action.sum().item()
         self.decisions.encoding.append(encoded - began)
         self.decisions.seconds.append(time.perf_counter() - began)

@@ -1,7 +1,6 @@
 """How an evaluation decides, as configuration: a planner with its cost and budget, or the inverse head by itself."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -23,10 +22,12 @@ from jepa_actions.planning import (
     InverseProposals,
     LatentCost,
     Planner,
+    Policy,
     SubgoalPolicy,
     TemporalCost,
     adjusted,
     build_planner,
+    checked_noise,
     decision_seed,
     nearest,
 )
@@ -45,7 +46,8 @@ class Control:
             budget, cost, horizon, steps executed and warm start are taken where nothing else is asked for, while the
             bounds are the model's, as for every other; or `inverse`, the goal-conditioned inverse head by itself; or
             `subgoal`, the inverse head on an imagined next latent.
-        settings: of the planner, where they are not its defaults.
+        settings: of the planner, where they are not its defaults; of a policy, `noise`: how many of the head's standard
+            deviations are drawn from around its mean (1 when left out).
         evaluations: model evaluations per decision that the planner's budget is scaled to; its default when None.
         cost: `auto` is a published planner's own, else the temporal distance where the model has one, else `l2`.
         reduce: over the imagined steps, see `planning.cost.reduced`; `auto` is `sum` for the temporal distance, under
@@ -88,18 +90,28 @@ class Control:
             )
         if self.planner not in POLICIES:
             self.make_planner()  # a wrong setting is an error now
-        elif self.settings or self.evaluations is not None or self.proposals or self.timeout_ms is not None:
-            given = [*self.settings, *(key for key in ("evaluations", "timeout_ms") if getattr(self, key) is not None)]
-            raise ConfigError(
-                f"planner {self.planner}: found {', '.join(given) or 'proposals'}, expected no settings of a search: "
-                "it is a policy"
-            )
+        else:
+            self._check_policy()
 
     def make_planner(self) -> Planner:
         """The planner with its settings. Raises ConfigError for a setting that it does not know."""
         settings = dict(self.settings) | ({"fuse": True} if self.fuse else {})
         known = PRESETS[self.planner].planner if self.planner in PRESETS else PLANNERS[self.planner]
         return build_planner(adjusted(known, self.planner, evaluations=self.evaluations, **settings))
+
+    def _check_policy(self) -> None:
+        given = [key for key in self.settings if key != "noise"]
+        given += [key for key in ("evaluations", "timeout_ms") if getattr(self, key) is not None]
+        given += ["proposals"] if self.proposals else []
+        if given:
+            raise ConfigError(
+                f"planner {self.planner}: found {', '.join(given)}, expected no settings of a search: it is a policy, "
+                "which has noise"
+            )
+        noise = self.settings.get("noise", 1.0)
+        if isinstance(noise, bool) or not isinstance(noise, int | float):
+            raise ConfigError(f"planner {self.planner}.noise: found {noise!r}, expected a number")
+        checked_noise(f"planner {self.planner}", noise)
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -210,8 +222,9 @@ def latent_agent(
     first: int = 0,
 ) -> LatentAgent | PolicyAgent:
     """The agent of a resolved control for tasks of one task seed, from number `first` on, whose goals are pictures."""
+    seeds = [decision_seed(seed, first + task) for task in range(len(goal_frames))]
     if control.planner in POLICIES:
-        return PolicyAgent(model, codec, make_policy(control.planner, model), goal_frames, history=history)
+        return PolicyAgent(model, codec, make_policy(control, model), goal_frames, seeds=seeds, history=history)
     horizon, execute = control.steps
     mpc = MPC(
         control.make_planner(),
@@ -219,7 +232,7 @@ def latent_agent(
         make_cost(control, model),
         horizon=horizon,
         execute=execute,
-        seeds=[decision_seed(seed, first + task) for task in range(len(goal_frames))],
+        seeds=seeds,
         warm_start=control.warm,
         proposals=make_proposals(control, model),
         device=device,
@@ -244,13 +257,13 @@ def world_codec(model: Any, world: World) -> ActionCodec:
     return codec
 
 
-def make_policy(name: str, model: Any) -> Callable[[Any, Any], Tensor]:
-    """A policy by name. Raises ConfigError for a model without what it needs."""
-    if name == "inverse":
-        return InversePolicy(_with_goals(model))
+def make_policy(control: Control, model: Any) -> Policy:
+    """The policy of a control. Raises ConfigError for a model without what it needs."""
+    if control.planner == "inverse":
+        return InversePolicy(_with_goals(model), **control.settings)
     if getattr(model, "subgoal", None) is None:
         raise ConfigError("planner subgoal: this model imagines no sub-goals (model.subgoal)")
-    return SubgoalPolicy(model)
+    return SubgoalPolicy(model, **control.settings)
 
 
 def _with_goals(model: Any) -> Any:

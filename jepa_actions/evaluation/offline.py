@@ -112,23 +112,23 @@ def evaluate_offline(
 
 
 def plan_once(model: Any, context: Any, goal: Any, control: Control, *, horizon: int, seeds: list[int]) -> Plan:
-    """The plan of a resolved control from one context, cold; of a policy the steps that it takes in imagination.
+    """The plan of a resolved control from one context, cold; of a policy the steps that its mean takes in imagination.
 
     Raises: ConfigError for a policy or proposals of a model without what they need.
     """
     cost = make_cost(control, model)
     if control.planner in POLICIES:
-        actions = _imagined_steps(model, context, goal, control.planner, horizon)
+        actions = _imagined_steps(model, context, goal, control, horizon)
         return Plan(actions, cost(model.rollout(context, actions[:, None]), goal)[:, 0])
     proposals = make_proposals(control, model)
-    given = None if proposals is None else proposals(context, goal, horizon)
+    given = None if proposals is None else proposals(context, goal, horizon, seeds)
     plan = control.make_planner()(Problem(model, context, goal, cost, horizon, seeds, proposals=given))
     plan.proposing = spent(proposals, horizon)
     return plan
 
 
-def _imagined_steps(model: Any, context: Any, goal: Any, name: str, horizon: int) -> Float[Tensor, "p h a"]:
-    policy, actions = make_policy(name, model), []
+def _imagined_steps(model: Any, context: Any, goal: Any, control: Control, horizon: int) -> Float[Tensor, "p h a"]:
+    policy, actions = make_policy(control, model), []
     for step in range(horizon):
         actions.append(policy(context, goal))
         if step + 1 < horizon:

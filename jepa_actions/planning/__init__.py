@@ -6,7 +6,7 @@ from jepa_actions.planning.cost import ActionCost, InOrder, InverseAgreement, La
 from jepa_actions.planning.gradient import Gradient, GradientConfig
 from jepa_actions.planning.hybrid import Hybrid, HybridConfig
 from jepa_actions.planning.icem import ICEM, ICEMConfig
-from jepa_actions.planning.inverse_policy import InversePolicy, InverseProposals, SubgoalPolicy
+from jepa_actions.planning.inverse_policy import InversePolicy, InverseProposals, Policy, SubgoalPolicy, checked_noise
 from jepa_actions.planning.make import (
     PLANNERS,
     Planner,
@@ -58,6 +58,7 @@ __all__ = [
     "PlannerConfig",
     "PlannerPreset",
     "PlanningModel",
+    "Policy",
     "Problem",
     "Proposals",
     "RandomShooting",
@@ -68,6 +69,7 @@ __all__ = [
     "WeightedSum",
     "adjusted",
     "build_planner",
+    "checked_noise",
     "deadline_in",
     "decision_seed",
     "imagine",

@@ -13,7 +13,7 @@ from jepa_actions.errors import PlanningError, ShapeError
 from jepa_actions.planning.make import Planner
 from jepa_actions.planning.problem import Carried, Cost, Plan, PlanningModel, Problem
 
-Proposals = Callable[[Any, Any, int], Float[Tensor, "p q h a"]]
+Proposals = Callable[[Any, Any, int, Sequence[int]], Float[Tensor, "p q h a"]]
 
 
 def deadline_in(timeout_ms: float | None) -> float | None:
@@ -45,8 +45,9 @@ class MPC:
         seeds: one per episode; decision number d of an episode draws from (seed, d).
         warm_start: False starts every plan from the mean action (the comparison).
         device: where candidates are made; the device of the bounds when None.
-        proposals: `proposals(context, goal, horizon)` gives (P, q, horizon, A) action sequences in model units, for
-            every decision: an inverse head's, or a policy's. The plan counts its `evaluations(horizon)`, if it has any.
+        proposals: `proposals(context, goal, horizon, seeds)` gives (P, q, horizon, A) action sequences in model units,
+            for every decision: an inverse head's, or a policy's. The plan counts its `evaluations(horizon)`, if it has
+            any.
 
     Raises: PlanningError unless 1 <= execute <= horizon and there is at least one seed.
     """
@@ -136,7 +137,7 @@ class MPC:
             seeds,
             initial,
             self.device,
-            proposals=None if proposals is None else proposals(context, goal, horizon),
+            proposals=None if proposals is None else proposals(context, goal, horizon, seeds),
             carried=carried,
             deadline=deadline,
         )

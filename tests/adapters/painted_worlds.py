@@ -64,7 +64,8 @@ class Painted(nn.Module):
 
     def goal_actions(self, z, z_goal, k=None, before=None):
         raw = ((z_goal - z)[:, 0] / self.codec.block)[:, None].expand(-1, self.codec.block, -1)
-        return SimpleNamespace(mean=self.codec.encode(raw))
+        mean = self.codec.encode(raw)
+        return SimpleNamespace(mean=mean, std=torch.full_like(mean, 0.1))
 
 
 def paint(place) -> np.ndarray:

@@ -83,7 +83,8 @@ class RedDot(nn.Module):
 
     def goal_actions(self, z: torch.Tensor, z_goal: torch.Tensor, k: Any = None, before: Any = None) -> Any:
         raw = ((z_goal - z)[:, 0] / SPEED / BLOCK)[:, None].expand(-1, BLOCK, -1)
-        return SimpleNamespace(mean=self.codec.encode(raw))
+        mean = self.codec.encode(raw)
+        return SimpleNamespace(mean=mean, std=torch.full_like(mean, 0.1))
 
 
 def world(count: int, steps: int, *, strict: bool = True, pixels: bool = True) -> swm.World:

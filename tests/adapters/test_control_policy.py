@@ -35,6 +35,16 @@ def test_it_goes_where_the_goal_pictures_are(control):
     assert evaluations == 0 if control.planner == "inverse" else 240 < evaluations <= 256
 
 
+def test_a_policy_draws_each_episode_from_its_own_seed_and_decision():
+    policy, pool = playing(Control("inverse"), seed=3)
+    first = play(pool, policy, 4)
+    pool.reset(1)
+    again = play(pool, policy, 4)
+    np.testing.assert_allclose(again[:, 1], first[:, 1], atol=1e-5)
+    mean, other = playing(Control("inverse", settings={"noise": 0.0}), seed=3)
+    assert np.abs(play(other, mean, 4) - first).max() > 0.01
+
+
 def test_a_block_is_executed_before_the_next_decision():
     policy, pool = playing(Control("cem", evaluations=64, horizon=4, execute=2))
     for step in range(1, 9):

@@ -112,6 +112,30 @@ def test_a_policy_takes_no_settings_of_a_search(words):
         parse_control(words)
 
 
+@pytest.mark.parametrize(("value", "expected"), [("-1", "0 or more"), ("true", "a number"), ("much", "a number")])
+def test_a_policys_noise_is_checked(value, expected):
+    with pytest.raises(ConfigError, match=rf"planner inverse.noise: found .*expected {expected}"):
+        parse_control(f"inverse:noise={value}")
+
+
+@pytest.mark.parametrize("words", ["inverse", "inverse:noise=0"])
+def test_a_policy_draws_anew_at_each_decision_and_for_each_task(words):
+    """The same picture four times over: of the mean nothing changes, a draw always does, and is the same alone."""
+    model, frame = tiny_world(tiny_codec(block=2), **GOALS), random_frames(1, 3, 16, 16).expand(4, -1, -1, -1)
+    control = parse_control(words).resolved(model)
+
+    def acts(rows):
+        agent = latent_agent(
+            control, model, model.codec, frame[rows], seed=7, history=1, budget=9, first=range(4)[rows][0]
+        )
+        return torch.stack([agent.act(frame[rows]) for _ in range(2)], dim=1).flatten(2)
+
+    found = acts(slice(0, 4))
+    different = {tuple(action) for action in found.flatten(0, 1).tolist()}
+    assert len(different) == (1 if "noise" in words else 8)
+    assert torch.equal(acts(slice(2, 3)), found[2:3])
+
+
 def test_the_cost_is_the_temporal_distance_where_it_was_learned():
     plain, learned = tiny_world(), tiny_world(**GOALS)
     assert Control().resolved(plain).cost == "l2"

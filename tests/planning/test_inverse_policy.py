@@ -51,8 +51,9 @@ HERE, GOAL = torch.tensor([[[0.0, 0.0]], [[1.0, -1.0]]]), Latent(torch.tensor([[
 
 
 @pytest.mark.parametrize("bounds", [BOX, Ball(0.5)], ids=["box", "ball"])
-def test_the_policy_takes_the_mean_inside_the_bounds(bounds):
+def test_without_seeds_the_policy_takes_the_mean_inside_the_bounds(bounds):
     found = InversePolicy(Knowing(bounds))(Context(HERE), GOAL)
+    assert torch.equal(InversePolicy(Knowing(bounds), noise=0.0)(Context(HERE), GOAL, [3, 4]), found)
     torch.testing.assert_close(found, bounds.project(torch.tensor([[1.0, 0.1], [0.1, 0.0]])))
     assert found[0].norm() < 0.6
     torch.testing.assert_close(found[1], torch.tensor([0.1, 0.0]))
@@ -65,11 +66,21 @@ def test_the_policy_tells_the_state_before():
     torch.testing.assert_close(found, torch.tensor([[0.9, 0.0], [0.0, -0.1]]))
 
 
+def test_the_policy_draws_from_the_head_and_each_problem_from_its_own_seed():
+    policy = InversePolicy(Knowing(Ball(50.0), spread=0.3), noise=0.5)
+    many = Context(HERE[:1].expand(400, -1, -1)), Latent(GOAL.z[:1].expand(400, -1, -1))
+    found = policy(*many, list(range(400)))
+    off = found - policy(*many)
+    assert off.std(0).tolist() == pytest.approx([0.15, 0.15], rel=0.12)
+    assert off.mean(0).abs().max() < 0.03
+    assert torch.equal(policy(Context(HERE[:1]), Latent(GOAL.z[:1]), [17]), found[17:18])
+
+
 @pytest.mark.parametrize("start", [None, HERE - 0.3], ids=["begins", "moves"])
 def test_the_first_proposal_is_what_the_policy_does_in_imagination(start):
     model = Knowing(BOX)
     context = Context(HERE, start)
-    found = InverseProposals(model, count=4)(context, GOAL, 6)
+    found = InverseProposals(model, count=4)(context, GOAL, 6, [0, 1])
     assert found.shape == (2, 4, 6, 2)
     taken = []
     for _ in range(6):
@@ -80,22 +91,21 @@ def test_the_first_proposal_is_what_the_policy_does_in_imagination(start):
     torch.testing.assert_close(found[:, 0], torch.stack(taken, dim=1))
 
 
-def test_the_others_are_drawn_around_it_the_same_for_every_problem():
+def test_the_others_are_drawn_around_it_from_each_problems_seed():
     model = Knowing(Ball(50.0))
-    goal = Latent(HERE + 1.0)
-    found = InverseProposals(model, count=200, noise=0.5)(Context(HERE), goal, 2)
+    goal, proposals = Latent(HERE + 1.0), InverseProposals(model, count=200, noise=0.5)
+    found = proposals(Context(HERE), goal, 2, [5, 6])
     first = found[:, :, 0] - found[:, :1, 0]
-    torch.testing.assert_close(first[0], first[1])
-    assert first[0, 1:].std(0).tolist() == pytest.approx([0.15, 0.15], rel=0.15)
-    again = InverseProposals(model, count=200, noise=0.5)(Context(HERE), goal, 2)
-    assert torch.equal(again, found)
-    assert not torch.equal(InverseProposals(model, count=200, seed=1)(Context(HERE), goal, 2)[:, 1:], found[:, 1:])
-    alone = InverseProposals(model, count=200, noise=0.5)(Context(HERE[1:]), Latent(goal.z[1:]), 2)
+    assert not torch.isclose(first[0, 1:], first[1, 1:]).all()
+    for row in first:
+        assert row[1:].std(0).tolist() == pytest.approx([0.15, 0.15], rel=0.15)
+    assert torch.equal(proposals(Context(HERE), goal, 2, [5, 6]), found)
+    alone = proposals(Context(HERE[1:]), Latent(goal.z[1:]), 2, [6])
     torch.testing.assert_close(alone[0], found[1])
 
 
 def test_proposals_stay_inside_the_bounds():
-    found = InverseProposals(Knowing(BOX, spread=5.0), count=16)(Context(HERE), GOAL, 3)
+    found = InverseProposals(Knowing(BOX, spread=5.0), count=16)(Context(HERE), GOAL, 3, [0, 1])
     assert (found >= BOX.low).all()
     assert (found <= BOX.high).all()
 
@@ -105,7 +115,7 @@ def test_what_proposing_costs(count, horizon):
     """Every step but the last is imagined, once, in rows that are padded and count nothing."""
     model = Knowing(BOX)
     proposals = InverseProposals(model, count=count)
-    assert proposals(Context(HERE), GOAL, horizon).shape == (2, count, horizon, 2)
+    assert proposals(Context(HERE), GOAL, horizon, [0, 1]).shape == (2, count, horizon, 2)
     assert (model.steps, len(model.seen)) == (2 * 8 * (horizon - 1), 0)
     assert proposals.evaluations(horizon) == -(-count * (horizon - 1) // horizon)
 
@@ -133,13 +143,15 @@ def test_the_rollouts_that_proposals_took_are_counted():
     proposals = InverseProposals(model, count=4)
     assert plan(None).evaluations == 16
     assert plan(proposals).evaluations == 16 + proposals.evaluations(4)
-    assert plan(lambda context, goal, horizon: proposals(context, goal, horizon)).evaluations == 16, "it does not say"
+    assert plan(lambda *problem: proposals(*problem)).evaluations == 16, "it does not say"
 
 
 def test_bad_settings_are_named():
-    for count, noise in ((0, 1.0), (4, -1.0)):
-        with pytest.raises(ConfigError, match=f"found count {count}, noise {noise}"):
-            InverseProposals(Knowing(BOX), count=count, noise=noise)
+    with pytest.raises(ConfigError, match=r"InverseProposals\.count: found 0"):
+        InverseProposals(Knowing(BOX), count=0)
+    for kind in (InversePolicy, InverseProposals, SubgoalPolicy):
+        with pytest.raises(ConfigError, match=rf"{kind.__name__}\.noise: found -1\.0"):
+            kind(Knowing(BOX), noise=-1.0)
 
 
 class Imagining(Knowing):
@@ -150,7 +162,7 @@ class Imagining(Knowing):
 
     def infer_actions(self, z, z_next, k):
         assert k == 1
-        return SimpleNamespace(mean=(z_next - z)[:, 0])
+        return SimpleNamespace(mean=(z_next - z)[:, 0], std=torch.ones(len(z), 2))
 
 
 def test_a_subgoal_policy_takes_the_action_that_leads_to_what_it_imagined_next():

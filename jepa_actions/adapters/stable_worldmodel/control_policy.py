@@ -41,6 +41,7 @@ class _Episode:
     blocks: list[Float[Tensor, "ba"]] = field(default_factory=list)  # decided, not begun
     raw: list[Float[Tensor, "a"]] = field(default_factory=list)  # of the present block, not executed
     done: int = 0  # environment steps executed
+    decisions: int = 0  # of a policy
 
 
 class ControlPolicy:
@@ -81,7 +82,7 @@ class ControlPolicy:
         self.history = model.history if history is None else history
         self.steps, self.device, self.decided = steps, device, list[Decided]()
         self._seed = seed
-        self._policy = make_policy(self.control.planner, model) if self.control.planner in POLICIES else None
+        self._policy = make_policy(self.control, model) if self.control.planner in POLICIES else None
         self._mpc: MPC | None = None
         self._episodes: list[_Episode | None] = []
         self._goals: dict[tuple[int, ...], Any] = {}
@@ -189,7 +190,7 @@ class ControlPolicy:
             encoded = time.perf_counter()
             evaluations = 0
             if self._policy is not None:
-                plans = self._policy(context, goal)[:, None]
+                plans = self._policy(context, goal, self._seeds(some))[:, None]
             else:
                 assert self._mpc is not None
                 plan = self._mpc.plan(context, goal, episodes=some, left=left)
@@ -199,6 +200,13 @@ class ControlPolicy:
                 self._episode(row).blocks = list(blocks)
             now = time.perf_counter()
             self.decided.append(Decided(len(some), now - began, encoded - began, evaluations))
+
+    def _seeds(self, rows: Sequence[int]) -> list[int]:
+        """Of a policy's next decision in some environments; what it is called for counts as made."""
+        seeds = [decision_seed(decision_seed(self._seed, row), self._episode(row).decisions) for row in rows]
+        for row in rows:
+            self._episode(row).decisions += 1
+        return seeds
 
     def _left(self, row: int) -> int | None:
         """Model steps until the episode ends, as far as a plan would look."""
