@@ -196,17 +196,17 @@ def main() -> None:
         found[name] = {"dynamics": repr(model.config.dynamics), "cost_disagreement": disagreement(bench)}
         found[name] |= measure(bench, options.pairs)
         print(name, json.dumps({k: found[name][k] for k in ("cost_disagreement", "ms_per_plan", "ratio")}), flush=True)
-    report = {
-        "problems": options.problems,
-        "evaluations": SAMPLES * options.iterations,
-        "horizon": HORIZON,
-        "models": found,
-        "stable-worldmodel": version("stable-worldmodel"),
-        "hardware": hardware(),
-        "commit": commit(),
-    }
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        if options.json is not None:  # after each model: the next one may take long
+            report = {
+                "problems": options.problems,
+                "evaluations": SAMPLES * options.iterations,
+                "horizon": HORIZON,
+                "models": found,
+                "stable-worldmodel": version("stable-worldmodel"),
+                "hardware": hardware(),
+                "commit": commit(),
+            }
+            options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
