@@ -49,7 +49,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     play = commands.add_parser("record", help="random play into a LeRobot data set")
     play.add_argument("--out", type=Path, required=True, help="a new folder")
-    play.add_argument("--episodes", type=int, default=800)
+    play.add_argument("--episodes", type=int, default=560)
     play.add_argument("--steps", type=int, default=200)
     play.add_argument("--size", type=int, default=64, help="px; the model's")
     play.add_argument("--seed", type=int, default=0)
