@@ -92,17 +92,18 @@ def test_bad_settings_are_refused():
 def test_proposals_are_asked_for_every_decision():
     asked = []
 
-    def propose(context, goal, horizon):
-        asked.append((context, goal, horizon))
+    def propose(context, goal, horizon, seeds):
+        asked.append((context, goal, horizon, seeds))
         return torch.full((3, 2, horizon, 2), 0.5)
 
     _, model, context, goal = setup(3)
     mpc = MPC(CEM(TINY), model, LatentCost(), horizon=6, seeds=[0, 1, 2], proposals=propose)
     mpc.plan(context, goal)
     mpc.plan(context, goal, left=2)
-    assert [(c is context, g is goal, h) for c, g, h in asked] == [(True, True, 6), (True, True, 2)]
+    assert [(c is context, g is goal, h) for c, g, h, _ in asked] == [(True, True, 6), (True, True, 2)]
+    assert len({seed for *_, seeds in asked for seed in seeds}) == 6, "every episode and decision has its own"
     assert all((seen[:, 1:3] == 0.5).all() for seen in model.seen[::2])
-    mpc.plan(context, goal, proposals=lambda context, goal, horizon: torch.full((3, 1, horizon, 2), -0.5))
+    mpc.plan(context, goal, proposals=lambda context, goal, horizon, seeds: torch.full((3, 1, horizon, 2), -0.5))
     assert (model.seen[-2][:, 1] == -0.5).all()
     assert len(asked) == 2
 
