@@ -64,8 +64,9 @@ class TestRecipe:
         found = yaml.safe_load(path.read_text())
         init = found.pop("init", None)
         if path.parent.name == "goals":  # a released model, or what the recipe of the same world writes
-            world = path.stem.removesuffix("_state")
-            assert init in (f"checkpoints/{world}", f"runs/{world}/model", f"runs/{world}_state/model")
+            world = path.stem.removesuffix("_state").removesuffix("_clone")
+            released = (f"checkpoints/{world}", f"checkpoints/{world}_goals")
+            assert init in (*released, f"runs/{world}/model", f"runs/{world}_state/model")
             assert init.startswith("runs") or (REPOSITORY / init).is_dir()
         else:
             assert init is None
