@@ -98,7 +98,7 @@ def test_random_play_in_it_is_recorded(run):
     assert found["lengths"] == [41, 41, 41]
     assert found["off"] < 6.0, "px of 224: the small compressed picture still shows where the agent is"
     assert found["longest"] <= 1.0 + 1e-6
-    assert min(found["unlike_commanded"]) < 1e-3
+    assert 0.2 < found["as_commanded"] < 1.0, "free steps are the action; against a wall it slides"
 
 
 def test_the_page_runs(run):
