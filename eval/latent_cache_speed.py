@@ -28,7 +28,7 @@ from jepa_actions.evaluation import commit, hardware
 from jepa_actions.resources import recipe_path
 from jepa_actions.training import Ema, TrainConfig, TrainingModule, build_model, learning_rate, open_data, use_all_cores
 from jepa_actions.training.latents import encode_latents
-from jepa_actions.training.loop import make_optimizer
+from jepa_actions.training.optimizer import make_optimizer
 
 PARTS = ("read", "forward", "backward", "update")
 Tokens = Literal["pooled", "patch"]

@@ -27,7 +27,7 @@ from jepa_actions.objectives import MaskedConfig
 from jepa_actions.planning import CEM, PRESETS, CEMConfig, LatentCost, PlannerPreset, Problem
 from jepa_actions.resources import recipe_path
 from jepa_actions.training import DataConfig, Ema, ObjectivesConfig, TrainConfig, TrainingModule
-from jepa_actions.training.loop import make_optimizer
+from jepa_actions.training.optimizer import make_optimizer
 
 Precision = Literal["float32", "bf16"]
 RATE_SECONDS = 3.0  # of measuring the rate of matrix products

@@ -1,5 +1,6 @@
 """The loop on accelerate, schedules, EMA, checkpoint and resume, meters."""
 
+from jepa_actions.training.build import build_model
 from jepa_actions.training.config import (
     ActionConfig,
     DataConfig,
@@ -13,8 +14,9 @@ from jepa_actions.training.config import (
 )
 from jepa_actions.training.ema import Ema
 from jepa_actions.training.latents import encode_latents, encoder_key, stored_latents, transform_key
-from jepa_actions.training.loop import NonFiniteLossError, TrainingModule, build_model, train
+from jepa_actions.training.loop import train
 from jepa_actions.training.meters import effective_rank, spread
+from jepa_actions.training.module import NonFiniteLossError, TrainingModule
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import OpenData, open_data, whole_episodes
 from jepa_actions.training.threads import is_main_process, use_all_cores

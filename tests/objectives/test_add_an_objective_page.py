@@ -6,7 +6,8 @@ import pytest
 
 from jepa_actions import objectives
 from jepa_actions.training import ObjectivesConfig
-from jepa_actions.training.loop import NEEDS_ACTIONS, OBJECTIVES
+from jepa_actions.training.build import NEEDS_ACTIONS
+from jepa_actions.training.module import OBJECTIVES
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_an_objective.md"
 

@@ -11,8 +11,9 @@ from tiny_world import ALL_TERMS, random_frames, tiny_recipe
 from jepa_actions.errors import ConfigError, JepaActionsError
 from jepa_actions.models import WorldModel
 from jepa_actions.objectives import ForwardConfig, InverseLossConfig, MaskedConfig, SigRegConfig, VicRegConfig
-from jepa_actions.training import NonFiniteLossError, ObjectivesConfig, train
-from jepa_actions.training import loop as training_loop
+from jepa_actions.training import NonFiniteLossError, ObjectivesConfig, build_model, open_data, train
+from jepa_actions.training.module import OBJECTIVES
+from jepa_actions.training.optimizer import make_optimizer
 
 MASKED = ObjectivesConfig()
 EVERY_TERM = replace(ALL_TERMS, masked=MaskedConfig(share=0.5), vicreg=VicRegConfig(weight=0.01))
@@ -175,7 +176,7 @@ class Broken:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_step_and_clips(tmp_path, monkeypatch):
-    monkeypatch.setitem(training_loop.OBJECTIVES, "sigreg", Broken)
+    monkeypatch.setitem(OBJECTIVES, "sigreg", Broken)
     with pytest.raises(NonFiniteLossError) as caught:
         train(tiny_recipe(tmp_path, replace(ALL_TERMS, masked=None)), quiet=True)
     message = str(caught.value)
@@ -233,10 +234,10 @@ def test_a_start_of_another_size_is_one_line(tmp_path):
 
 def test_decay_and_rate_differ_by_kind_of_parameter(tmp_path):
     recipe = tiny_recipe(tmp_path, weight_decay=0.1, head_lr=3.0)
-    model = training_loop.build_model(recipe, training_loop.open_data(recipe.data, (64, 64)))
+    model = build_model(recipe, open_data(recipe.data, (64, 64)))
     names = {parameter: name for name, parameter in model.named_parameters()}
     settings = {}
-    for group in training_loop.make_optimizer(model, recipe).param_groups:
+    for group in make_optimizer(model, recipe).param_groups:
         for parameter in group["params"]:
             settings[names[parameter]] = (group["weight_decay"], group["scale"])
     assert set(settings) == set(names.values())
