@@ -34,7 +34,7 @@ def run_row(name: str, steps: int, seed: int, out: Path) -> dict[str, Any]:
     argv = ["--config", str(recipe_path("vjepa/two_room")), "--name", f"{name}-{seed}", "--out", str(out)]
     argv += ["--seed", str(seed), "--train.steps", str(steps), "--train.checkpoint-every", "0", *ROWS[name]]
     config = load_config(TrainConfig, argv, prog="terms")
-    train(config)
+    train(config, restart=True)
     model = WorldModel.from_pretrained(out / f"{name}-{seed}" / "model")
     _, data = data_of(model)
     planning = evaluate_planning(model, "two_room/offset25", oracle=False)

@@ -8,12 +8,13 @@ from typing import Any, get_args
 
 from jepa_actions.cli_data import data
 from jepa_actions.cli_parser import Parser, take_distractors
+from jepa_actions.cli_train import train
 from jepa_actions.errors import ConfigError, JepaActionsError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; an error of this library is one line on stderr and exit code 2. `data check` exits 1 where
-    something is fatal."""
+    something is fatal, `train` 143 after SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int | None]] = {
         "demo": demo,
@@ -35,33 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[arguments[0]](arguments[1:]) or 0
     except JepaActionsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def train(argv: list[str]) -> None:
-    """`train --config RECIPE [--preset P] [--resume RUN] [--a.b value ...]`: train, save, and evaluate a recipe."""
-    from jepa_actions.config import load_config
-    from jepa_actions.evaluation.suite import data_of, evaluate_all, table, write_json
-    from jepa_actions.models import WorldModel
-    from jepa_actions.training import TrainConfig, is_main_process, use_all_cores
-    from jepa_actions.training import train as run_training
-
-    argv, resumed = _take_option(list(argv), "--resume")
-    if resumed is not None:
-        run = Path(resumed)
-        argv = ["--config", str(run / "config.yaml"), f"--name={run.name}", f"--out={run.parent}", *argv]
-    config = load_config(TrainConfig, _with_recipe_path(argv), prog="jepa-actions train")
-    print(f"torch threads: {use_all_cores()}")
-    run_training(config, resume=resumed is not None)
-    if not config.evaluate or not is_main_process():
-        return
-    folder = Path(config.out) / config.name
-    model = WorldModel.from_pretrained(folder / "model")
-    data_config, data = data_of(model)
-    reports = evaluate_all(model, data_config, data, config.evaluate)
-    for name, report in reports.items():
-        write_json(report, folder / "eval" / f"{name}.json")
-    print(table(reports))
+        return int(getattr(error, "exit_code", 2))
 
 
 def evaluate(argv: list[str]) -> None:
@@ -297,23 +272,7 @@ def convert(argv: list[str]) -> None:
     print(options.out)
 
 
-def _with_recipe_path(argv: list[str]) -> list[str]:
-    """`--config vjepa/two_room` names a recipe of the package where there is no such file."""
-    from jepa_actions.resources import recipe_path
-
-    for i, word in enumerate(argv):
-        name = word.removeprefix("--config=") if word.startswith("--config=") else None
-        if word == "--config" and i + 1 < len(argv):
-            name = argv[i + 1]
-        if name is not None and not Path(name).exists() and Path(name).suffix not in (".yaml", ".yml"):
-            found = str(recipe_path(name))
-            return [*argv[:i], f"--config={found}", *argv[i + (2 if word == "--config" else 1) :]]
-    return argv
-
-
-def _take_option(
-    argv: list[str], option: str, needs: str = "a value: the folder of a run"
-) -> tuple[list[str], str | None]:
+def _take_option(argv: list[str], option: str, needs: str) -> tuple[list[str], str | None]:
     """Remove `option VALUE` or `option=VALUE` from the words and return its value."""
     for i, word in enumerate(argv):
         if word == option:

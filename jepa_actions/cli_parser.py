@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Parser(argparse.ArgumentParser):
     """Options of one command; a mistake is one line, as everywhere, not a page of usage."""
 
-    def __init__(self, prog: str, description: str | None = None) -> None:
-        super().__init__(prog=prog, allow_abbrev=False, description=description)
+    def __init__(self, prog: str, description: str | None = None, *, add_help: bool = True) -> None:
+        super().__init__(prog=prog, allow_abbrev=False, description=description, add_help=add_help)
 
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]

@@ -63,7 +63,7 @@ def _train(config: TrainConfig, folder: Path) -> float:
     if note.is_file() and (folder / "model" / "config.json").is_file():
         return float(json.loads(note.read_text()))
     began = time.thread_time()
-    train(config, quiet=True)
+    train(config, restart=True, quiet=True)  # what a kill left is no run to go on with
     seconds = time.thread_time() - began
     note.write_text(json.dumps(seconds))
     return seconds

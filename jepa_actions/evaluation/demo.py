@@ -51,7 +51,7 @@ def run_demo(
     print(f"jepa-actions demo: {config.train.steps} training steps on {threads} threads, then the evaluations.")
     print(f"This takes about {estimate_minutes(config.train.steps, preset):.0f} minutes on this machine.", flush=True)
 
-    train(config)
+    train(config, restart=True)
     trained = time.perf_counter() - began
     from jepa_actions.models import WorldModel
 

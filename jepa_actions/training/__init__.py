@@ -17,8 +17,10 @@ from jepa_actions.training.latents import encode_latents, encoder_key, stored_la
 from jepa_actions.training.loop import train
 from jepa_actions.training.meters import effective_rank, spread
 from jepa_actions.training.module import NonFiniteLossError, TrainingModule
+from jepa_actions.training.resume import Resume
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import OpenData, open_data, whole_episodes
+from jepa_actions.training.stop import TerminatedError
 from jepa_actions.training.threads import is_main_process, use_all_cores
 from jepa_actions.training.world_data import WorldDataset, world_dataset, world_of
 
@@ -32,8 +34,10 @@ __all__ = [
     "ObjectivesConfig",
     "OpenData",
     "OptimConfig",
+    "Resume",
     "SplitConfig",
     "StreamConfig",
+    "TerminatedError",
     "TrainConfig",
     "TrainingModule",
     "WorldDataset",

@@ -1,5 +1,11 @@
-"""Training state as a folder of safetensors and JSON, written beside and renamed: a kill leaves the last one whole."""
+"""Training state as a folder of safetensors and JSON, written beside, checksummed and renamed.
 
+`RUN/checkpoints/step-NNNNNNN` is there as a whole or not at all, whenever the process is killed: files are written into
+`.writing-NNNNNNN`, forced to the disk and renamed; what is no longer kept is renamed before it is taken away.
+"""
+
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -8,77 +14,114 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from jepa_actions.errors import CheckpointError
-from jepa_actions.models.serialize import load_weights, read_tensors
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+CHECKSUMS = "checksums.json"
+TENSORS = ("model", "ema", "optimizer")
 
 
 def save_checkpoint(
     run: Path,
     step: int,
     config: TrainConfig,
-    model: nn.Module,
-    ema: Ema | None,
-    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, dict[str, torch.Tensor]],
     keep: int,
+    facts: dict[str, Any] | None = None,
 ) -> Path:
-    """Write `run/checkpoints/step-NNNNNNN`; the oldest beyond `keep` go once it is whole."""
+    """Write `run/checkpoints/step-NNNNNNN`; the oldest beyond `keep` go once it is whole.
+
+    Args:
+        tensors: by the names of `TENSORS`, as `training_tensors` makes them.
+        facts: JSON-able, for `state.json`: where and on what it was trained.
+
+    Raises:
+        CheckpointError: if the disk is full or cannot be written; what was there before is untouched, and named.
+    """
     root = run / "checkpoints"
-    root.mkdir(parents=True, exist_ok=True)
     final, draft = root / f"step-{step:07d}", root / f".writing-{step:07d}"
-    if draft.exists():
-        shutil.rmtree(draft)
-    draft.mkdir()
-    _save(model.state_dict(), draft / "model.safetensors")
-    if ema is not None:
-        _save(ema.target.state_dict(), draft / "ema.safetensors")
-    _save(_optimizer_tensors(model, optimizer), draft / "optimizer.safetensors")
-    state = {"version": STATE_VERSION, "step": step, "threads": torch.get_num_threads(), "config": asdict(config)}
-    (draft / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(draft, final)
-    for old in sorted(root.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+    state = {"version": STATE_VERSION, "step": step, "config": asdict(config), **(facts or {})}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _clear(root)
+        draft.mkdir()
+        for name in TENSORS:
+            save_file(tensors[name], draft / f"{name}.safetensors")
+        (draft / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        sums = {path.name: file_sha256(path) for path in sorted(draft.iterdir())}
+        (draft / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+        for path in (*draft.iterdir(), draft):
+            _to_disk(path)
+        if final.exists():
+            os.replace(final, root / f".removing-{step:07d}")
+        os.replace(draft, final)
+        _to_disk(root)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise CheckpointError(_not_written(final, error)) from error
+    for old in checkpoint_folders(run)[:-keep]:
+        os.replace(old, root / f".removing-{old.name.removeprefix('step-')}")
+    _clear(root)
     return final
 
 
-def load_checkpoint(
-    run: Path, config: TrainConfig, model: nn.Module, ema: Ema | None, optimizer: torch.optim.Optimizer
-) -> int:
-    """Fill everything from the run's newest checkpoint and return the step to continue with.
+def checkpoint_folders(run: Path) -> list[Path]:
+    """The folders `step-NNNNNNN` of a run, oldest first."""
+    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdigit())
 
-    Raises:
-        CheckpointError: if the run has none, or it is damaged, or the recipe has changed (naming the keys).
-    """
-    found = sorted((run / "checkpoints").glob("step-*"))
-    if not found:
-        raise CheckpointError(f"{run}: nothing to resume, no folder checkpoints/step-*")
-    folder = found[-1]
+
+def _clear(root: Path) -> None:
+    """Take away what a kill left half written or half removed."""
+    for pattern in (".writing-*", ".removing-*"):
+        for path in root.glob(pattern):
+            shutil.rmtree(path)
+
+
+def _not_written(final: Path, error: Exception) -> str:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    before = [path.name for path in checkpoint_folders(final.parents[1])]
+    kept = f"the last whole one is {before[-1]}" if before else "there is none before it"
+    reason = "the disk is full" if full else f"it cannot be written ({error})"
+    return f"{final}: not saved, {reason}; {kept}. Make room and go on with --resume {final.parents[1]}"
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Force a file or a folder's entries to the disk, so that no rename is there before what it names."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        state = json.loads((folder / "state.json").read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder / 'state.json'}: missing or damaged ({error})") from error
-    if not isinstance(state, dict) or state.get("version") != STATE_VERSION or not {"step", "config"} <= set(state):
-        raise CheckpointError(f"{folder / 'state.json'}: expected version {STATE_VERSION} with step and config")
-    changed = _differences(state["config"], json.loads(json.dumps(asdict(config))))
-    if changed:
-        raise CheckpointError(f"{folder}: the recipe has changed since this checkpoint: {'; '.join(changed)}")
-    load_weights(model, folder / "model.safetensors")
-    if ema is not None:
-        load_weights(ema.target, folder / "ema.safetensors")
-    _load_optimizer(model, optimizer, folder / "optimizer.safetensors")
-    return int(state["step"])
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def _save(tensors: dict[str, Any], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+def training_tensors(
+    model: nn.Module, ema: Ema | None, optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Everything that a step changes, by file and name: weights, EMA, moments. On the CPU; copied only where it must.
+
+    There is no random state among it: data, masks and schedules are functions of (seed, step).
+    """
+    return {
+        "model": _on_cpu(model.state_dict()),
+        "ema": _on_cpu({} if ema is None else ema.target.state_dict()),
+        "optimizer": _on_cpu(_optimizer_tensors(model, optimizer)),
+    }
+
+
+def _on_cpu(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -88,30 +131,3 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }
-
-
-def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
-    parameters = dict(model.named_parameters())
-    for key, tensor in read_tensors(path).items():
-        name, _, field = key.rpartition("/")
-        if name not in parameters:
-            raise CheckpointError(f"{path}: optimiser state of {name!r}, which is not part of this model")
-        parameter = parameters[name]
-        moved = tensor if field == "step" else tensor.to(parameter)
-        optimizer.state[parameter][field] = moved
-
-
-def _differences(saved: Any, now: Any, where: str = "") -> list[str]:
-    """Keys that differ between two nested mappings, but for those that do not change what is computed."""
-    if isinstance(saved, dict) and isinstance(now, dict):
-        keys = sorted(set(saved) | set(now))
-        return [
-            text
-            for key in keys
-            for text in _differences(saved.get(key), now.get(key), f"{where}.{key}" if where else key)
-        ]
-    free = {"name", "out", "evaluate", "tracker", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"}
-    free |= {"data.workers", "data.latents", "data.disk_limit"}
-    if saved == now or where in free:
-        return []
-    return [f"{where} was {saved!r}, now {now!r}"]

@@ -1,8 +1,11 @@
 """The one training loop: every recipe is data, a model and a weighted list of objectives for it."""
 
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,22 +15,34 @@ from tqdm import tqdm
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
 from jepa_actions.training.build import build_model
-from jepa_actions.training.checkpoint import load_checkpoint, save_checkpoint
+from jepa_actions.training.checkpoint import save_checkpoint, training_tensors
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
+from jepa_actions.training.facts import data_facts, machine_facts
 from jepa_actions.training.loaders import make_loader
 from jepa_actions.training.metric_log import MetricLog
 from jepa_actions.training.module import TrainingModule, check_finite
 from jepa_actions.training.optimizer import make_optimizer
-from jepa_actions.training.run_folder import plain, prepare_folder
+from jepa_actions.training.resume import (
+    Resume,
+    check_same,
+    fill_training,
+    find_checkpoint,
+    not_exact,
+    read_state,
+    set_aside,
+)
+from jepa_actions.training.run_folder import locked, plain, prepare_folder, refuse_to_overwrite
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import open_data
+from jepa_actions.training.stop import StopRequest, TerminatedError
 
 
 def train(
     config: TrainConfig,
     *,
-    resume: bool = False,
+    resume: Resume | bool = False,
+    restart: bool = False,
     stop_after: int | None = None,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
     quiet: bool = False,
@@ -35,30 +50,53 @@ def train(
     """Train a recipe and return the model; the run's folder holds config, metrics, checkpoints and the saved model.
 
     The same configuration, thread count and process count give bit-identical weights on a CPU, whether or not the run
-    was interrupted: data, masks and schedules are functions of (seed, step).
+    was interrupted, at whatever moment: data, masks and schedules are functions of (seed, step).
 
     Args:
         config: the recipe.
-        resume: continue from the newest checkpoint in the run's folder.
+        resume: continue from the newest checkpoint in the run's folder, or as `Resume` says.
+        restart: take away what an older run of this name left, and begin again.
         stop_after: leave after this many steps in all, with a checkpoint, before the schedule is over.
         on_log: called with the step and the mean of each logged value.
         quiet: no progress bar.
 
     Raises:
-        ConfigError: for a recipe that does not fit its data.
+        ConfigError: for a recipe that does not fit its data, a folder that has a run already, or one that is in use.
+        CheckpointError: for a run that cannot be resumed, or a checkpoint that cannot be written.
         NonFiniteLossError: naming the term, step and clips.
+        TerminatedError: after SIGTERM, when the step has been finished and saved.
     """
-    optim = config.train
-    accelerator = Accelerator(
-        mixed_precision=optim.mixed_precision,
+    asked = (resume if isinstance(resume, Resume) else Resume()) if resume else None
+    accelerator = make_accelerator(config)
+    run = Path(config.out) / config.name
+    with locked(run) if accelerator.is_main_process else nullcontext():
+        if asked is None and not restart:
+            refuse_to_overwrite(run)
+        return _train(config, run, accelerator, asked, stop_after, on_log, quiet)
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Devices, processes, precision and tracker of a recipe."""
+    return Accelerator(
+        mixed_precision=config.train.mixed_precision,
         log_with=config.tracker,
         project_dir=str(Path(config.out) / config.name),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    run = Path(config.out) / config.name
+
+
+def _train(
+    config: TrainConfig,
+    run: Path,
+    accelerator: Accelerator,
+    asked: Resume | None,
+    stop_after: int | None,
+    on_log: Callable[[int, dict[str, float]], None] | None,
+    quiet: bool,
+) -> WorldModel:
+    optim = config.train
     if config.tracker is not None:
         accelerator.init_trackers(config.name, config=plain(asdict(config)))
-
     set_seed(config.seed)
     data = open_data(config.data, config.model.image_size, config.model.cameras)
     model = build_model(config, data)
@@ -67,7 +105,8 @@ def train(
     ema = Ema(model, optim.ema, optim.ema_final, optim.steps)
     ema.target.to(accelerator.device)
     optimizer = make_optimizer(model, config)
-    start = load_checkpoint(run, config, model, ema, optimizer) if resume else 0
+    facts: dict[str, Any] = {"machine": machine_facts(accelerator), "data": data_facts(data)}
+    start = 0 if asked is None else _continue(run, config, asked, facts, model, ema, optimizer, accelerator)
     if accelerator.is_main_process:
         prepare_folder(run, config, start)
     set_gradient_checkpointing(model, optim.gradient_checkpointing)
@@ -88,32 +127,83 @@ def train(
     module.train()
     for name in optim.freeze:  # running statistics, too, stay as they are
         getattr(model, name).eval()
-    for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
-        log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
-        torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw on their own
-        batch = batch.to(accelerator.device)
-        with accelerator.autocast():
-            loss, logs = trained(batch, ema.target, step, config.seed, log_now)
-        check_finite(loss, logs, step, batch)
-        lr = learning_rate(step, optim)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["scale"]
-        optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), optim.clip)
-        optimizer.step()
-        ema.update(step)
-        meters.add({"loss": loss.detach(), "grad_norm": torch.as_tensor(norm), **logs})
-        if log_now:
-            bar.set_postfix(meters.flush(step + 1, lr, optim.batch_size), refresh=False)
-        bar.update()
-        due = optim.checkpoint_every and (step + 1) % optim.checkpoint_every == 0
-        if accelerator.is_main_process and (due or (step + 1 == end and optim.checkpoint_every)):
-            save_checkpoint(run, step + 1, config, model, ema, optimizer, optim.keep_checkpoints)
+    with StopRequest(accelerator).listening() as stop:
+        for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
+            log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
+            torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw on their own
+            batch = batch.to(accelerator.device)
+            with accelerator.autocast():
+                loss, logs = trained(batch, ema.target, step, config.seed, log_now)
+            check_finite(loss, logs, step, batch)
+            lr = learning_rate(step, optim)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["scale"]
+            optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(model.parameters(), optim.clip)
+            optimizer.step()
+            ema.update(step)
+            meters.add({"loss": loss.detach(), "grad_norm": torch.as_tensor(norm), **logs})
+            told = stop()
+            if log_now or told:
+                bar.set_postfix(meters.flush(step + 1, lr, optim.batch_size), refresh=False)
+            bar.update()
+            due = optim.checkpoint_every and ((step + 1) % optim.checkpoint_every == 0 or step + 1 == end)
+            if accelerator.is_main_process and (due or told):
+                tensors = training_tensors(model, ema, optimizer)
+                save_checkpoint(run, step + 1, config, tensors, optim.keep_checkpoints, facts)
+            if told:
+                bar.close()
+                accelerator.wait_for_everyone()
+                raise TerminatedError(f"{run}: ended by SIGTERM, saved at step {step + 1}: --resume {run} goes on")
     bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and end == optim.steps:
-        model.save_pretrained(run / "model", extra={"recipe": plain(asdict(config)), "data": data.notes})
+        _save_model(model, run, {"recipe": plain(asdict(config)), "data": data.notes})
     if config.tracker is not None:
         accelerator.end_training()
     return model.eval()
+
+
+def _continue(
+    run: Path,
+    config: TrainConfig,
+    asked: Resume,
+    facts: dict[str, Any],
+    model: WorldModel,
+    ema: Ema,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+) -> int:
+    """Fill everything from a checkpoint and return the step to go on with; what is not exact is said, and kept in
+    `facts`."""
+    folder = find_checkpoint(run, asked.step)
+    if folder is None:
+        accelerator.print(f"{run}: it was ended before its first checkpoint, so it begins again at step 0")
+        return 0
+    state = read_state(folder)
+    changed = check_same(folder, state, config, facts["data"], allow_changes=asked.allow_changes)
+    fill_training(folder, model, ema, optimizer)
+    start = int(state["step"])
+    elsewhere = not_exact(state, facts["machine"])
+    notes = [f"other weights than an uninterrupted run: {text}" for text in changed]
+    notes += [f"equal to an uninterrupted run up to rounding: {text}" for text in elsewhere]
+    facts["notes"] = [*state.get("notes", ()), *(f"resumed at step {start}, {note}" for note in notes)]
+    for note in notes:
+        accelerator.print(f"{run}, resumed at step {start}: {note}")
+    if accelerator.is_main_process:
+        for place in set_aside(run, start):
+            accelerator.print(f"{run}: {place.name} is of a later step and was moved to {place.parent}")
+    return start
+
+
+def _save_model(model: WorldModel, run: Path, extra: dict[str, Any]) -> None:
+    """Write `run/model` beside and rename it: a kill leaves no half model."""
+    final, draft, old = run / "model", run / ".writing-model", run / ".removing-model"
+    for path in (draft, old):
+        shutil.rmtree(path, ignore_errors=True)
+    model.save_pretrained(draft, extra=extra)
+    if final.exists():
+        final.rename(old)
+    draft.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,3 +1,5 @@
+import errno
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,7 +12,8 @@ from tiny_world import tiny_recipe, tiny_world
 
 from jepa_actions.errors import CheckpointError
 from jepa_actions.training import Ema, train
-from jepa_actions.training.checkpoint import load_checkpoint, save_checkpoint
+from jepa_actions.training.checkpoint import save_checkpoint, training_tensors
+from jepa_actions.training.resume import check_same, fill_training, find_checkpoint, read_state
 
 
 class State:
@@ -28,11 +31,15 @@ class State:
         self.ema.update(0)
 
     def save(self, step: int, keep: int = 2) -> Path:
-        return save_checkpoint(self.run, step, self.config, self.model, self.ema, self.optimizer, keep)
+        tensors = training_tensors(self.model, self.ema, self.optimizer)
+        return save_checkpoint(self.run, step, self.config, tensors, keep)
 
     def load(self, **changes) -> int:
-        config = replace(self.config, **changes)
-        return load_checkpoint(self.run, config, self.model, self.ema, self.optimizer)
+        folder = find_checkpoint(self.run)
+        state = read_state(folder)
+        check_same(folder, state, replace(self.config, **changes), {}, allow_changes=False)
+        fill_training(folder, self.model, self.ema, self.optimizer)
+        return int(state["step"])
 
     def tensors(self) -> list[torch.Tensor]:
         state = self.optimizer.state_dict()["state"]
@@ -52,7 +59,7 @@ def test_everything_comes_back(tmp_path):
 
 def test_no_pickle_anywhere(tmp_path):
     names = sorted(path.name for path in State(tmp_path).save(1).iterdir())
-    assert names == ["ema.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]
+    assert names == ["checksums.json", "ema.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]
 
 
 def test_the_oldest_go_once_the_newest_is_whole(tmp_path):
@@ -71,7 +78,7 @@ def test_a_kill_while_writing_leaves_the_last_one(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jepa_actions.training.checkpoint._optimizer_tensors", killed)
+        patch.setattr("jepa_actions.training.checkpoint.file_sha256", killed)
         with pytest.raises(KeyboardInterrupt):
             state.save(20)
     left = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
@@ -135,19 +142,31 @@ def test_damaged_files_are_named(tmp_path, name, damage):
         state.load()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}', '{"version": 1, "step": 3}'])
+def sealed(folder: Path) -> Path:
+    """The same checkpoint, with the checksums of what its files are now."""
+    names = [path.name for path in folder.iterdir() if path.name != "checksums.json"]
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    return folder
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}', '{"version": 2, "step": 3}'])
 def test_a_state_that_is_not_one_is_named(tmp_path, text):
     state = State(tmp_path)
-    (state.save(10) / "state.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"state\.json: ") as caught:
-        state.load()
-    assert "\n" not in str(caught.value)
+    folder = state.save(10)
+    (folder / "state.json").write_text(text)
+    for make in (lambda: folder, lambda: sealed(folder)):
+        make()
+        with pytest.raises(CheckpointError, match=r"state\.json: ") as caught:
+            state.load()
+        assert "\n" not in str(caught.value)
 
 
 def test_optimiser_state_of_another_model_is_refused(tmp_path):
     state = State(tmp_path)
     path = state.save(10) / "optimizer.safetensors"
     save_file(load_file(path) | {"decoder.weight/exp_avg": torch.zeros(2)}, path)
+    sealed(path.parent)
     with pytest.raises(CheckpointError, match=r"optimiser state of 'decoder\.weight', which is not part"):
         state.load()
 
@@ -157,3 +176,66 @@ def test_a_folder_that_is_no_step_is_not_resumed(tmp_path):
     shutil.copytree(state.save(10), tmp_path / "checkpoints" / ".writing-0000099")
     assert state.load() == 10
     assert json.loads((tmp_path / "checkpoints/step-0000010/state.json").read_text())["step"] == 10
+
+
+def test_every_byte_of_every_header_and_any_other_byte_is_seen_and_named(tmp_path):
+    """Also those of the sums themselves; and the checkpoint before it is offered, not taken."""
+    state = State(tmp_path)
+    state.save(10)
+    folder = state.save(20)
+    draw = torch.Generator().manual_seed(0)
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        header = 8 + int.from_bytes(whole[:8], "little") if path.suffix == ".safetensors" else 0
+        chosen = torch.randint(0, len(whole), (20,), generator=draw).tolist()
+        for position in sorted({*range(0, header, max(1, header // 40)), *chosen}):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            with pytest.raises(CheckpointError, match=f"step-0000020: damaged, .*{path.name}") as caught:
+                find_checkpoint(tmp_path)
+            assert str(caught.value).endswith(f"is step-0000010: --resume {tmp_path} --resume_step 10")
+        path.write_bytes(whole)
+    assert find_checkpoint(tmp_path) == folder
+    assert find_checkpoint(tmp_path, 10).name == "step-0000010"
+
+
+def test_no_whole_checkpoint_is_said(tmp_path):
+    state = State(tmp_path)
+    for step in (10, 20):
+        (state.save(step) / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint before it is whole"):
+        state.load()
+
+
+def test_a_checkpoint_of_before_there_were_sums_is_read_and_one_that_lost_them_is_not(tmp_path):
+    state = State(tmp_path)
+    folder = state.save(10)
+    (folder / "checksums.json").unlink()
+    with pytest.raises(CheckpointError, match=r"checksums\.json: missing"):
+        state.load()
+    known = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(known | {"version": 1}))
+    assert state.load() == 10
+
+
+def test_a_step_that_is_not_there_names_those_that_are(tmp_path):
+    state = State(tmp_path)
+    state.save(10)
+    state.save(20)
+    with pytest.raises(CheckpointError, match="no checkpoint of step 15, found 10, 20"):
+        find_checkpoint(tmp_path, 15)
+
+
+def test_a_folder_that_cannot_be_written_keeps_what_was_there(tmp_path, monkeypatch):
+    state = State(tmp_path)
+    state.save(10)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jepa_actions.training.checkpoint.save_file", full)
+    with pytest.raises(
+        CheckpointError, match=r"step-0000020: not saved, the disk is full; the last whole one is step-"
+    ):
+        state.save(20)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000010"]
+    assert state.load() == 10
