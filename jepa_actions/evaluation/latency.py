@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from jepa_actions.config import load_config
 from jepa_actions.data import ActionBounds, ActionCodec, Batch
@@ -27,15 +26,17 @@ from jepa_actions.objectives import MaskedConfig
 from jepa_actions.planning import CEM, PRESETS, CEMConfig, LatentCost, PlannerPreset, Problem
 from jepa_actions.resources import recipe_path
 from jepa_actions.training import DataConfig, Ema, ObjectivesConfig, TrainConfig, TrainingModule
+from jepa_actions.training.flops import (
+    FLOPS_NOTE,
+    ModelFlops,
+    Precision,
+    eagerly,
+    matrix_product_rate,
+    seconds_of,
+)
 from jepa_actions.training.optimizer import make_optimizer
 
-Precision = Literal["float32", "bf16"]
-RATE_SECONDS = 3.0  # of measuring the rate of matrix products
 DEFAULT_SIZES = ("laptop", "vit_small", "vit_base")
-FLOPS_NOTE = (
-    "matrix products, convolutions and attention, counted by torch.utils.flop_counter; a fused attention's gradient "
-    "counts four of the five products it does, because one computes scores again"
-)
 
 
 @dataclass(frozen=True)
@@ -204,71 +205,18 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def matrix_product_rate(
-    device: torch.device, precision: Precision, size: int | None = None, repeats: int = 10
-) -> float:
-    """FLOP/s of the product of two square matrices: the fastest of some runs, as many as fit into a few seconds.
-
-    A processor without bf16 products takes a hundred times as long for them: on a CPU they are of smaller matrices.
-    """
-    size = size or (8192 if device.type == "cuda" else 2048 if precision == "float32" else 512)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    runs = [_seconds(lambda: a @ b, device)]
-    while len(runs) <= repeats and sum(runs) < RATE_SECONDS:
-        runs.append(_seconds(lambda: a @ b, device))
-    return 2 * size**3 / min(runs)
-
-
 def _measure(
     run: Callable[[], object], device: torch.device, repeats: int, compiled: bool
 ) -> tuple[float, int, float | None]:
     """Median seconds, FLOPs, and on CUDA the peak of memory in MB."""
     run()
-    counter = FlopCounterMode(display=False, custom_mapping=_attention_on_cpu())
-    with torch.compiler.set_stance("force_eager") if compiled else nullcontext(), counter:  # it sees no compiled graph
+    with eagerly() if compiled else nullcontext(), ModelFlops() as counter:
         run()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = statistics.median(_seconds(run, device) for _ in range(repeats))
+    seconds = statistics.median(seconds_of(run, device) for _ in range(repeats))
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-    return seconds, _model_flops(counter), peak
-
-
-def _attention_on_cpu() -> dict[Any, Any]:
-    """Formulas for the processor's attention, which torch has not had in all versions."""
-    aten = torch.ops.aten
-
-    def counted(formula: Callable[..., int]) -> Callable[..., int]:
-        def flops(*inputs: Any, **more: Any) -> int:
-            return formula(*inputs, **more)
-
-        flops._get_raw = True  # type: ignore[attr-defined]  # torch's formulas take shapes from tensors themselves
-        return flops
-
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: counted(sdpa_flop),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: counted(sdpa_backward_flop),
-    }
-
-
-def _model_flops(counter: FlopCounterMode) -> int:
-    total = counter.get_total_flops()
-    for operation, flops in counter.get_flop_counts()["Global"].items():
-        name = str(operation)
-        if "attention" in name and "backward" in name:
-            total -= flops // 5
-    return int(total)
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return seconds, counter.total(), peak
 
 
 def _training_step(model: WorldModel, config: TrainConfig, batch: Batch, precision: Precision) -> Callable[[], object]:
