@@ -1,89 +1,103 @@
-"""A model as a folder: `config.json` (typed, versioned), `model.safetensors`, `README.md`. Loading is strict."""
+"""A model as a folder: `config.json` (typed, versioned), weights, golden outputs, checksums, card; loaded strictly."""
 
-import copy
 import dataclasses
-import difflib
 import json
-import types
-import typing
+import os
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from typing import Any
 
 from jepa_actions.data import ActionCodec
-from jepa_actions.errors import CheckpointError, JepaActionsError
-from jepa_actions.hub import resolve_folder
+from jepa_actions.errors import CheckpointError
+from jepa_actions.hub import CONFIG, MAX_JSON, read_bytes, resolve_folder, seal, strict_json
+from jepa_actions.hub.files import shown
 from jepa_actions.models.backbone import FrameBackbone
+from jepa_actions.models.budget import Budget, check_memory
+from jepa_actions.models.card_file import check_card
+from jepa_actions.models.decode import decode
+from jepa_actions.models.golden import GOLDEN, write_golden
+from jepa_actions.models.migrations import FORMAT_VERSION, migrate
+from jepa_actions.models.saved_codec import decode_codec
+from jepa_actions.models.tensor_file import TensorFacts, fill_weights, load_weights, read_tensors
+from jepa_actions.models.weight_files import load_weights_of, weight_headers, write_weights
 from jepa_actions.models.world_model import WorldModel
 from jepa_actions.models.world_model_config import RolloutConfig, WorldModelConfig
 
-FORMAT_VERSION = 5
-# Fields of `WorldModelConfig` and of the codec that a format version added, with the value that keeps what older models
-# compute. A field with a default needs a row here: `checkpoints/two_room` is format 1 and must load.
-ADDED: dict[int, dict[str, Any]] = {
-    2: {
-        "model.backbone": None,
-        "model.attention": "auto",
-        "model.rollout": {"precision": "float32", "compile": False},
-        "model.predictor.mlp_ratio": 4.0,
-        "model.predictor.mask_tokens": 3,
-        "model.dynamics.conditioning": "token",
-        "model.dynamics.proprio": 0,
-        "model.dynamics.extrinsics": 0,
-        "model.dynamics.normalise": False,
-        "model.dynamics.norm_eps": 1e-6,
-        "model.pooler.normalise": False,
-        "codec.rotation": "additive",
-    },
-    3: {
-        "codec.poses": [],
-        "codec.absolute": [],
-        "codec.proprio_columns": None,
-        "codec.lag": 0,
-        "codec.classes": [],
-        "codec.normalise": [],
-    },
-    4: {
-        "model.distance": None,
-        "model.goal_inverse": None,
-        "model.subgoal": None,
-        "model.inverse.history": 1,
-        "model.pooler.hidden": 256,
-    },
-    5: {"model.features": None},
-}
+__all__ = [
+    "FORMAT_VERSION",
+    "LIBRARY",
+    "decode",
+    "fill_weights",
+    "load_model",
+    "load_weights",
+    "read_config",
+    "read_tensors",
+    "save_model",
+]
+
 LIBRARY = "jepa_actions"
-_FIELDS = {"library", "format_version", "model", "codec", "extra"}
-T = TypeVar("T")
+MAX_SHARD_SIZE = "5GB"
+_FIELDS = {"library", "format_version", "model", "codec", "golden", "extra"}
+_MAX_CAMERAS = 64
 
 
 def save_model(
-    model: WorldModel, folder: Path, *, card: str | None = None, extra: dict[str, Any] | None = None
+    model: WorldModel,
+    folder: Path,
+    *,
+    card: str | None = None,
+    extra: dict[str, Any] | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    golden: bool = True,
 ) -> None:
-    """Write a model folder.
+    """Write a model folder. `config.json` comes last but for the checksums: what is half written is no model.
 
     Args:
         model: weights are stored in their own dtype.
         folder: created where missing.
         card: text of `README.md`; left alone where None.
         extra: JSON-able facts that travel with the weights (scores, protocol, recipe), merged over `model.extra`.
+        max_shard_size: bytes, or text such as `5GB`; weights beyond it are written in shards, with an index.
+        golden: whether to compute and store golden outputs, by which others verify what they opened.
+
+    Raises:
+        CheckpointError: for facts that no reader would take: not JSON, not finite, or of more than 4 MiB.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
+    config: dict[str, Any] = {
         "library": LIBRARY,
         "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(model.config),
         "codec": None if model.codec is None else model.codec.to_dict(),
+        "golden": golden,
         "extra": model.extra | (extra or {}),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    _written(config, folder)
+    for name in (CONFIG, "checksums.json", GOLDEN):
+        (folder / name).unlink(missing_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    names = write_weights(tensors, folder, max_shard_size)
+    config["golden"] = golden and write_golden(model, folder)
+    names += [GOLDEN] if config["golden"] else []
+    draft = folder / f".{CONFIG}"
+    draft.write_text(_written(config, folder))
+    os.replace(draft, folder / CONFIG)
+    seal(folder, [*names, CONFIG])
     if card is not None:
         (folder / "README.md").write_text(card)
+
+
+def _written(config: dict[str, Any], folder: Path) -> str:
+    """The text of `config.json`, which `read_config` takes."""
+    where = folder / CONFIG
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: cannot be written ({error})") from error
+    if len(text.encode()) > MAX_JSON:
+        raise CheckpointError(
+            f"{where}: would be {len(text)} bytes, expected at most {MAX_JSON}; is `extra` that large?"
+        )
+    return text
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -92,161 +106,87 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing, not JSON, of another library, of a newer format, or has other fields.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    path = folder / CONFIG
+    if not os.path.lexists(path):
         found = sorted(p.name for p in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         raise CheckpointError(f"{path}: missing; a model folder has config.json and model.safetensors, found {found}")
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error})") from error
+    config = strict_json(read_bytes(folder, CONFIG, MAX_JSON), str(path))
     if not isinstance(config, dict) or config.get("library") != LIBRARY:
-        raise CheckpointError(f"{path}: not a {LIBRARY} model (field 'library' is missing or different)")
+        kind = config.get("library") or config.get("model_type") if isinstance(config, dict) else None
+        hint = f"; it looks like one of {shown(kind)}" if kind else ""
+        raise CheckpointError(f"{path}: not a {LIBRARY} model (field 'library' is missing or different){hint}")
     version = config.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise CheckpointError(
-            f"{path}: format_version: expected a whole number from 1 to {FORMAT_VERSION}, found {version!r}"
+            f"{path}: format_version: expected a whole number from 1 to {FORMAT_VERSION}, found {shown(version)}"
         )
     if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {version} is newer than {FORMAT_VERSION}, which this release "
+            f"{path}: format_version {shown(version)} is newer than {FORMAT_VERSION}, which this release "
             "reads: upgrade jepa-actions"
         )
+    migrate(config, version, str(path))
     if set(config) != _FIELDS:
-        odd = sorted(set(config) ^ _FIELDS)
+        odd = shown(sorted(set(config) ^ _FIELDS))
         raise CheckpointError(f"{path}: expected the fields {sorted(_FIELDS)}; missing or unknown: {odd}")
-    for later in range(version + 1, FORMAT_VERSION + 1):
-        for field, value in ADDED[later].items():
-            _add_field(config, field, value, f"{path}: {field}: not part of format_version {version}")
+    for field, kind_of in (("golden", bool), ("extra", dict)):
+        if not isinstance(config[field], kind_of):
+            raise CheckpointError(f"{path}: {field}: expected {kind_of.__name__}, found {shown(config[field])}")
     return config
-
-
-def _add_field(config: dict[str, Any], field: str, value: Any, present: str) -> None:
-    """Add a field to an older config; where its object is not as expected, decoding says so later."""
-    *parents, name = field.split(".")
-    inner: Any = config
-    for parent in parents:
-        inner = inner.get(parent) if isinstance(inner, dict) else None
-    if isinstance(inner, dict):
-        if name in inner:
-            raise CheckpointError(present)
-        inner[name] = copy.deepcopy(value)
 
 
 def load_model(folder: str | Path, *, rollout: RolloutConfig | None = None) -> WorldModel:
     """Open a model folder or a Hub id, strictly; with another way to compute rollouts where one is given.
 
+    Nothing in the folder is executed, and nothing is allocated that its weights have no use for.
+
     Raises:
         CheckpointError: naming the file and field for anything missing, extra, of another shape, newer or not finite.
     """
     path = Path(folder)
-    if not path.is_dir():
-        path = resolve_folder(folder)
+    if not os.path.isdir(path):
+        path = resolve_folder(folder, library=LIBRARY)
     config = read_config(path)
-    where = f"{path / 'config.json'}: "
+    where = f"{path / CONFIG}: "
     model_config = decode(WorldModelConfig, config["model"], where + "model")
+    _check_inputs(model_config, where)
     if rollout is not None:
         model_config = dataclasses.replace(model_config, rollout=rollout)
-    try:
-        codec = None if config["codec"] is None else ActionCodec.from_dict(config["codec"])
-        frozen = None if model_config.backbone is None else FrameBackbone(model_config.backbone, pretrained=False)
-        model = WorldModel(model_config, codec, backbone=frozen)
-    except (JepaActionsError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}{error}") from error
-    load_weights(model, path / "model.safetensors")
+    codec = decode_codec(config["codec"], where + "codec")
+    check_card(path)
+    facts = weight_headers(path)
+    model = _built(model_config, codec, facts, where)
+    load_weights_of(model, path, facts)
     model.extra = config["extra"]
     return model.eval()
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Fill a module from a safetensors file: the same names, shapes and finite values, or a `CheckpointError`."""
-    fill_weights(model, read_tensors(path), str(path))
-
-
-def fill_weights(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
-    """Fill a module from tensors: the same names, shapes, types and finite values, or a `CheckpointError` on `path`."""
-    expected = model.state_dict()
-    for name in sorted(set(expected) - set(tensors)):
-        raise CheckpointError(f"{path}: tensor {name!r} is missing")
-    for name in sorted(set(tensors) - set(expected)):
-        raise CheckpointError(f"{path}: tensor {name!r} is not part of this model")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: tensor {name!r}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)}"
-            )
-        if tensor.dtype != expected[name].dtype:
-            raise CheckpointError(f"{path}: tensor {name!r}: expected {expected[name].dtype}, found {tensor.dtype}")
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{path}: tensor {name!r} has values that are not finite")
-    model.load_state_dict(tensors)
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file; a missing or damaged file is a `CheckpointError`."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing")
+def _built(
+    config: WorldModelConfig, codec: ActionCodec | None, facts: dict[str, TensorFacts], where: str
+) -> WorldModel:
+    """The model of a configuration, with random weights, within what its weight files justify."""
+    size = sum(fact.bytes for fact in facts.values())
+    check_memory(size, f"{where}model")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error})") from error
-
-
-def decode(cls: type[T], data: object, where: str, *, partial: bool = False) -> T:
-    """A (nested) configuration dataclass from parsed JSON, strictly: no unknown, missing or mistyped field.
-
-    With `partial` a field that is missing takes its default, as it does in a recipe: what is decoded was written by a
-    release that may not have known the field.
-    """
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    members = dataclasses.fields(cls)  # type: ignore[arg-type]
-    names = [field.name for field in members]
-    needed = [
-        field.name
-        for field in members
-        if not partial or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
-    ]
-    for key in data:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise CheckpointError(f"{where}: unknown field {key!r}{hint}")
-    for name in needed:
-        if name not in data:
-            raise CheckpointError(f"{where}: field {name!r} is missing")
-    try:
-        return cls(
-            **{name: _value(hints[name], data[name], f"{where}.{name}", partial) for name in names if name in data}
-        )
+        with Budget(size, len(facts), f"{where}model"):
+            frozen = None if config.backbone is None else FrameBackbone(config.backbone, pretrained=False)
+            return WorldModel(config, codec, backbone=frozen)
     except CheckpointError:
         raise
-    except JepaActionsError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a constructor trips over, the configuration is what asked for it
+        raise CheckpointError(f"{where}{' '.join(str(error).split()):.400}") from error
 
 
-def _value(hint: Any, value: Any, where: str, partial: bool) -> Any:
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return decode(typing.cast(type, hint), value, where, partial=partial)
-    if origin is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise CheckpointError(f"{where}: expected one of {typing.get_args(hint)}, found {value!r}")
-        return value
-    if origin is tuple and isinstance(value, list):
-        kinds = typing.get_args(hint)
-        if len(kinds) == 2 and kinds[1] is Ellipsis:
-            return tuple(_value(kinds[0], item, where, partial) for item in value)
-        if len(kinds) == len(value):
-            return tuple(_value(kind, item, where, partial) for kind, item in zip(kinds, value, strict=True))
-    if origin in (typing.Union, types.UnionType):
-        kinds = typing.get_args(hint)
-        if value is None and type(None) in kinds:
-            return None
-        return _value(next(kind for kind in kinds if kind is not type(None)), value, where, partial)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise CheckpointError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+def _check_inputs(config: WorldModelConfig, where: str) -> None:
+    """What no constructor looks at, because no parameter depends on it."""
+    cameras = config.cameras
+    if not 0 < len(cameras) <= _MAX_CAMERAS or len(set(cameras)) < len(cameras):
+        raise CheckpointError(
+            f"{where}model.cameras: expected 1 to {_MAX_CAMERAS} different names, found {shown(cameras)}"
+        )
+    if not all(0 < std < 1e6 for std in config.image.std) or not all(abs(mean) < 1e6 for mean in config.image.mean):
+        raise CheckpointError(
+            f"{where}model.image: expected std above 0, found mean {config.image.mean} and std {config.image.std}"
+        )

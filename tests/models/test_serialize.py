@@ -16,7 +16,7 @@ from jepa_actions.models import (
     PoolerConfig,
     WorldModel,
 )
-from jepa_actions.models.serialize import ADDED
+from jepa_actions.models.migrations import MIGRATIONS
 
 VARIANTS = {
     "mlp": {},
@@ -85,7 +85,13 @@ def test_facts_and_card_travel_with_the_weights(tmp_path):
     loaded.save_pretrained(tmp_path)
     assert WorldModel.from_pretrained(tmp_path).extra == loaded.extra
     assert (tmp_path / "README.md").read_text() == "# Card\n"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
+        "checksums.json",
+        "config.json",
+        "golden.safetensors",
+        "model.safetensors",
+    ]
 
 
 @pytest.fixture
@@ -160,8 +166,8 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     [
-        (("format_version",), 6, "format_version 6 is newer than 5, which this release reads: upgrade"),
-        (("format_version",), "1", "format_version: expected a whole number from 1 to 5, found '1'"),
+        (("format_version",), 7, "format_version 7 is newer than 6, which this release reads: upgrade"),
+        (("format_version",), "1", "format_version: expected a whole number from 1 to 6, found '1'"),
         (("library",), "other", "not a jepa_actions model"),
         (("notes",), "", r"missing or unknown: \['notes'\]"),
         (("model", "encoder", "depht"), 3, r"model.encoder: unknown field 'depht' \(did you mean 'depth'\?\)"),
@@ -189,7 +195,7 @@ def rewind(folder: Path, version: int = 1) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["format_version"] = version
-    for field in [field for later, fields in ADDED.items() if later > version for field in fields]:
+    for field in [field for step in MIGRATIONS if step.to > version for field in step.added]:
         *parents, name = field.split(".")
         inner = config
         for parent in parents:
@@ -198,7 +204,7 @@ def rewind(folder: Path, version: int = 1) -> None:
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_model_of_an_older_format_still_answers_the_same(tmp_path, version):
     model = tiny_world(tiny_codec(block=2), **VARIANTS["memory"])
     model.save_pretrained(tmp_path)
