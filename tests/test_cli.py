@@ -155,8 +155,10 @@ def test_a_recipe_of_the_package_goes_by_name(fails):
             ["--config", "RECIPE", "--data.labels", "false"],
             "objectives.forward needs actions, but data.labels is false",
         ),
-        (["--resume", "no/such/run"], "no/such/run/config.yaml"),
-        (["--resume"], "--resume needs a value"),
+        (["--resume", "no/such/run"], "--resume no/such/run: found no config.yaml there, expected the folder of a run"),
+        (["--resume", "run", "--restart"], "found --resume and --restart, expected one of them"),
+        (["--config", "RECIPE", "--allow_changes"], "--resume_step and --allow_changes go with --resume RUN"),
+        (["--resume"], "--resume: expected one argument"),
     ],
 )
 def test_a_training_that_cannot_be_is_one_line(fails, recipe, tmp_path, argv, message):

@@ -144,7 +144,8 @@ def test_logging_more_often_changes_nothing(tmp_path):
 
 def test_a_run_that_starts_anew_leaves_no_older_checkpoint_to_resume(tmp_path):
     train(tiny_recipe(tmp_path, steps=8, checkpoint_every=4), quiet=True)
-    train(replace(tiny_recipe(tmp_path, steps=8, checkpoint_every=2), seed=1), stop_after=2, quiet=True)
+    other = replace(tiny_recipe(tmp_path, steps=8, checkpoint_every=2), seed=1)
+    train(other, stop_after=2, restart=True, quiet=True)
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000002"]
     assert [row["step"] for row in rows(tmp_path / "run")] == [2]
 

@@ -90,9 +90,9 @@ def test_stored_latents_train_what_latents_made_on_the_fly_train(robot, tmp_path
     assert len(list((tmp_path / "latents").glob("*/*.safetensors"))) > 0
     learns = replace(settings, data=store, train=replace(settings.train, freeze_encoder=False))
     with pytest.raises(ConfigError, match="the encoder learns, so its latents change"):
-        train(learns, quiet=True)
+        train(replace(learns, name="learns"), quiet=True)
     with pytest.raises(ConfigError, match=r"expected data\.cache latents with it"):
-        train(replace(settings, data=replace(store, cache="none")), quiet=True)
+        train(replace(settings, name="none", data=replace(store, cache="none")), quiet=True)
 
 
 def parquet(folder: Path, split: str, count: int) -> None:
@@ -119,6 +119,6 @@ def test_a_stream_trains_resumes_exactly_and_is_evaluated_on_another_split(tmp_p
     train(again, stop_after=2, quiet=True)
     assert same_weights(whole, train(again, resume=True, quiet=True))
     with pytest.raises(ConfigError, match=r"data\.pad: found True, not possible with data.stream"):
-        train(replace(settings, data=replace(settings.data, pad=True)), quiet=True)
+        train(replace(settings, data=replace(settings.data, pad=True)), restart=True, quiet=True)
     with pytest.raises(ConfigError, match=r"data\.scene_clips: found 2, not possible with data.stream"):
-        train(replace(settings, data=replace(settings.data, scene_clips=2)), quiet=True)
+        train(replace(settings, data=replace(settings.data, scene_clips=2)), restart=True, quiet=True)

@@ -117,9 +117,9 @@ def test_training_starts_from_the_backbone_and_the_pooler_of_a_saved_model(tmp_p
         assert all(torch.equal(one[name], two[name]) for name in one)
     pooled = replace(recipe.model, backbone=replace(recipe.model.backbone, tokens="pooled"))
     with pytest.raises(ConfigError, match=r"init: model.backbone.tokens is 'patch' there, 'pooled' in the recipe"):
-        train(replace(recipe, model=pooled, init=folder), quiet=True)
+        train(replace(recipe, name="pooled", model=pooled, init=folder), quiet=True)
     with pytest.raises(ConfigError, match=r"init: model.backbone is timm:test_vit.r160_in1k there, null in"):
-        train(replace(recipe, model=replace(recipe.model, backbone=None), init=folder), quiet=True)
+        train(replace(recipe, name="own", model=replace(recipe.model, backbone=None), init=folder), quiet=True)
 
 
 def test_what_does_not_fit_a_frozen_encoder_is_refused(tmp_path):
