@@ -73,8 +73,8 @@ def test_stored_latents_give_the_same_losses_and_the_next_run_encodes_nothing(po
     plain, first = losses(tmp_path / "plain"), losses(tmp_path / "first")
     assert first == pytest.approx(plain, rel=1e-3)
     monkeypatch.setattr(FrameBackbone, "encode_each", None)  # not needed any more
-    train(replace(stored, name="again"), quiet=True)
-    assert losses(tmp_path / "again") == first
+    train(replace(stored, name="again"), stop_after=5, quiet=True)  # a saved model has golden outputs, which do
+    assert losses(tmp_path / "again") == first[:5]
 
 
 def test_the_backbone_stays_and_the_ema_and_the_optimiser_have_no_part_of_it(tmp_path):
