@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_actions.errors import ConfigError
-from jepa_actions.nn import gather_rows
+from jepa_actions.nn import sum_over_processes
 
 MOMENTUM = 0.01  # of the running statistics, once as many batches have been seen as that takes
 
@@ -62,14 +62,18 @@ class FeatureHead(nn.Module):
         return out
 
     @torch.no_grad()
-    def standardised(self, tokens: Float[Tensor, "b p c"]) -> Float[Tensor, "b p c"]:
-        """Targets, by running statistics of all processes; in training these follow the batch first."""
+    def standardised(self, tokens: Float[Tensor, "b p c"], total: int | None = None) -> Float[Tensor, "b p c"]:
+        """Targets, by running statistics of all processes; in training these follow the batch first.
+
+        Processes may hold different numbers of frames: together `total`; None: these are all.
+        """
         tokens = tokens.to(self.mean.dtype)
         if self.training:
-            mean = gather_rows(tokens.mean(0)[None]).mean(0)
+            total = len(tokens) if total is None else total
+            mean = sum_over_processes(tokens.sum(0)) / total
             self.seen += 1
             weight = (1.0 / self.seen).clamp(min=MOMENTUM)
             self.mean.lerp_(mean, weight)
-            var = gather_rows((tokens - self.mean).square().mean((0, 1))[None]).mean(0)
+            var = sum_over_processes((tokens - self.mean).square().sum((0, 1))) / (total * self.places)
             self.var.lerp_(var, weight)
         return (tokens - self.mean) / (self.var + 1e-6).sqrt()

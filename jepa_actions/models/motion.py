@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_actions.errors import ConfigError
+from jepa_actions.nn import RowDropout
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class MotionTrunk(nn.Module):
         bias = not config.antisymmetric
         self.fc1 = nn.Linear(cameras * config.pool[0] * config.pool[1] * 2, config.hidden, bias=bias)
         self.fc2 = nn.Linear(config.hidden, out_dim, bias=bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = RowDropout(config.dropout)
         nn.init.normal_(self.gate.weight, std=0.02)
         nn.init.zeros_(self.gate.bias)
 

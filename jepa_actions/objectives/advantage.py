@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
-from jepa_actions.objectives.scenes import scene_pairs
+from jepa_actions.objectives.scenes import Pairs, scene_pairs
 from jepa_actions.objectives.views import Views
 
 
@@ -33,18 +33,23 @@ class AdvantageConfig:
 
 
 class Steps(NamedTuple):
-    """Observed steps and a goal for each, as rows of the batch's `b * t` frames; the step's end is the next row."""
+    """Observed steps and a goal for each, as rows of this part's `b * t` frames; the step's end is the next row.
+
+    `total` steps were drawn for the global batch; these are number `chosen` among them.
+    """
 
     first: Int[Tensor, "k"]
     goal: Int[Tensor, "k"]
     left: Float[Tensor, "k"]  # model steps from first to goal, by the temporal distance
     weight: Float[Tensor, "k"]
+    chosen: Int[Tensor, "k"]  # on the host
+    total: int
 
 
 def weighted_steps(
     model: WorldModel, views: Views, config: AdvantageConfig, count: int, generator: torch.Generator
 ) -> Steps:
-    """Steps of behaviour, about `count` of them, each with a goal from anywhere in its scene.
+    """Steps of behaviour, about `count` of them in the global batch, each with a goal from anywhere in its scene.
 
     The weight is exp(beta (gain / reach - 1)), at most `config.largest`: gain is what the step took off the temporal
     distance to the goal, reach the longest that a step is (advantage-weighted regression, arXiv 1910.00177, with a
@@ -56,16 +61,16 @@ def weighted_steps(
     distance = model.distance
     if distance is None:
         raise ConfigError("stitched pairs need a temporal distance (model.distance, objectives.distance), found null")
-    first, goal = scene_pairs(views.batch, count, generator)
-    frames = views.batch.steps
-    moves = first % frames < frames - 1
-    if views.batch.frame_mask is not None:
-        real = views.batch.frame_mask.cpu().flatten()
-        moves &= real[(first + 1).clamp(max=len(real) - 1)]
+    whole = views.whole
+    pairs = scene_pairs(whole, count, generator, views.share)
+    real, frames = whole.real_on_host.flatten(), whole.steps
+    moves = (pairs.first % frames < frames - 1) & real[(pairs.first + 1).clamp(max=len(real) - 1)]
+    pairs = Pairs(pairs.first[moves], pairs.second[moves])
+    first, goal, chosen = pairs.mine(views.share, len(real))
     x = views.distance_rows
-    first, goal = first[moves].to(x.device), goal[moves].to(x.device)
+    first, goal = first.to(x.device), goal.to(x.device)
     with torch.no_grad():
         left = distance.between(x[first], x[goal])
         gain = left - distance.between(x[first + 1], x[goal])
         weight = torch.exp(config.beta * (gain / distance.reach - 1.0)).clamp(max=config.largest)
-    return Steps(first, goal, left, weight)
+    return Steps(first, goal, left, weight, chosen, len(pairs.first))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import gather_rows
-from jepa_actions.objectives.views import Views, masked_mean
+from jepa_actions.objectives.views import Views
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ class TemporalSimilarity:
 
     def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         steps = (views.z[:, 1:] - views.z[:, :-1]).square().mean((-2, -1))
-        real = views.batch.frame_mask
-        loss = steps.mean() if real is None else masked_mean(steps, real[:, 1:].to(steps))
+        loss = views.mean(steps, views.whole.real[:, 1:])
         return loss, {"loss": loss.detach()}
 
 

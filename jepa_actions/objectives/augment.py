@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,13 +19,25 @@ class AugmentConfig:
 
 
 def augment(
-    clips: Float[Tensor, "v t c h w"], config: AugmentConfig, generator: torch.Generator
+    clips: Float[Tensor, "v t c h w"],
+    config: AugmentConfig,
+    generator: torch.Generator,
+    rows: Int[Tensor, "v"] | None = None,
+    total: int | None = None,
 ) -> Float[Tensor, "v t c h w"]:
-    """Augmented clips of the same shape. The crop window is drawn once per batch, everything else per clip."""
-    v, _, c, height, width = clips.shape
+    """Augmented clips of the same shape. The crop window is drawn once per batch, everything else per clip.
+
+    Draws are made for `total` clips, of which these are number `rows`; without, they are all there are.
+    """
+    c, height, width = clips.shape[2:]
+    rows = torch.arange(len(clips)) if rows is None else rows
+    v = len(clips) if total is None else total
 
     def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator).to(clips)
+        return torch.rand(*shape, generator=generator)
+
+    def mine(drawn: Tensor) -> Tensor:
+        return drawn[rows].to(clips)
 
     if config.crop < 1.0:
         share = config.crop + (1.0 - config.crop) * float(rand(1))
@@ -33,12 +45,12 @@ def augment(
         top, left = int(float(rand(1)) * (height - h + 1)), int(float(rand(1)) * (width - w + 1))
         window = clips[..., top : top + h, left : left + w].flatten(0, 1)
         resized = F.interpolate(window, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        clips = resized.unflatten(0, (v, -1))
+        clips = resized.unflatten(0, clips.shape[:2])
     if config.mirror:
-        clips = torch.where(rand(v, 1, 1, 1, 1) < 0.5, clips.flip(-1), clips)
+        clips = torch.where(mine(rand(v, 1, 1, 1, 1)) < 0.5, clips.flip(-1), clips)
     if config.reverse:
-        clips = torch.where(rand(v, 1, 1, 1, 1) < 0.5, clips.flip(1), clips)
+        clips = torch.where(mine(rand(v, 1, 1, 1, 1)) < 0.5, clips.flip(1), clips)
     if config.colour > 0.0:
-        gain = 1.0 + config.colour * (2.0 * rand(v, 1, c, 1, 1) - 1.0)
-        clips = clips * gain + config.colour * (2.0 * rand(v, 1, c, 1, 1) - 1.0)
+        gain = 1.0 + config.colour * (2.0 * mine(rand(v, 1, c, 1, 1)) - 1.0)
+        clips = clips * gain + config.colour * (2.0 * mine(rand(v, 1, c, 1, 1)) - 1.0)
     return clips

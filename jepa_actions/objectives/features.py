@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import WorldModel
+from jepa_actions.nn import sum_over_processes
 from jepa_actions.objectives.views import Views
 
 
@@ -25,7 +26,7 @@ class FeaturesLossConfig:
     weight: float = 1.0
     start: float = 0.0
     stop: float = 1.0
-    frames: int = 512  # drawn per step of training and process
+    frames: int = 512  # drawn per step of training, from the clips of all processes
 
 
 class Features:
@@ -45,14 +46,15 @@ class Features:
             raise ConfigError("objectives.features needs model.features, found null")
         if views.batch.z is not None:
             raise ConfigError("objectives.features trains the pooler, found it frozen (train.freeze) and z cached")
-        real = views.batch.frame_mask
-        known = torch.ones(views.batch.frame.shape, dtype=torch.bool) if real is None else real.cpu()
-        rows = known.flatten().nonzero()[:, 0]
-        rows = rows[torch.randperm(len(rows), generator=generator)[: self.config.frames]]
+        known, share = views.whole.real_on_host.flatten(), views.share
+        drawn = known.nonzero()[:, 0]
+        drawn = drawn[torch.randperm(len(drawn), generator=generator)[: self.config.frames]]
+        low, high = share.bounds(len(known))
         z = views.z.flatten(0, 1)
-        rows = rows.to(z.device)
+        rows = (drawn[(drawn >= low) & (drawn < high)] - low).to(z.device)
         frames = [views.tokens[camera].flatten(0, 1)[rows] for camera in model.config.cameras]
-        target = head.standardised(torch.cat(frames, dim=1).detach())
-        loss = (head(z[rows]) - target).square().mean()
-        explained = 1.0 - loss.detach() / target.square().mean().clamp(min=1e-8)
+        target = head.standardised(torch.cat(frames, dim=1).detach(), len(drawn))
+        loss = share.mean((head(z[rows]) - target).square(), len(drawn))
+        size = sum_over_processes(share.mean(target.square(), len(drawn))) / share.of
+        explained = 1.0 - loss.detach() / size.clamp(min=1e-8)
         return loss, {"loss": loss.detach(), "explained": explained}

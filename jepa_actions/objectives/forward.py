@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError, DataError
 from jepa_actions.models import LatentDynamics, WorldModel
-from jepa_actions.objectives.views import Views, masked_mean
+from jepa_actions.objectives.views import Views
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Forward:
     def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss; logs the one-step error, the rollout's last error, and the error of copying the last latent."""
         config, dynamics = self.config, model.dynamics
-        actions, mask = views.batch.actions, views.step_mask()
+        actions, mask = views.batch.actions, views.known_steps()  # the mask of all clips of the global batch
         assert dynamics is not None
         assert actions is not None
         z = views.z.detach() if config.detach else views.z
@@ -61,12 +61,12 @@ class Forward:
         if config.target == "stopgrad":
             target = target.detach()
         proprio = self._proprio(dynamics, views)
-        if proprio is not None and views.batch.proprio_mask is not None:
-            mask = mask * views.batch.proprio_mask[:, :-1].to(mask)
+        if proprio is not None and views.whole.proprio_mask is not None:
+            mask = mask * views.whole.proprio_mask[:, :-1].to(mask)
         one_step = self._error(dynamics(z[:, :-1], actions, proprio), target[:, 1:])  # (b, t-1)
-        loss = masked_mean(one_step, mask)
+        loss = views.mean(one_step, mask)
         copy = self._error(target[:, :-1], target[:, 1:])
-        logs = {"one_step": loss.detach(), "copy_last": masked_mean(copy, mask).detach()}
+        logs = {"one_step": loss.detach(), "copy_last": views.mean(copy, mask).detach()}
         start = (dynamics.config.history or 1) - 1  # the rollout starts once the history is full
         stop = z.shape[1] - 1 if config.rollout_steps == 0 else min(start + config.rollout_steps, z.shape[1] - 1)
         new = 0 if config.rollout_first else 1  # the first imagined state that counts
@@ -77,9 +77,9 @@ class Forward:
             cache = dynamics.start(z[:, past], actions[:, past], before)
             imagined = dynamics.rollout(z[:, start], actions[:, ahead], cache, after)
             error = self._error(imagined[:, new:], target[:, start + 1 + new : stop + 1])
-            rollout = masked_mean(error, known[:, new:])
+            rollout = views.mean(error, known[:, new:])
             loss = loss + config.rollout * rollout
-            logs["rollout_last"] = masked_mean(error[:, -1], known[:, -1]).detach()
+            logs["rollout_last"] = views.mean(error[:, -1], known[:, -1]).detach()
         return loss, logs
 
     def _proprio(self, dynamics: LatentDynamics, views: Views) -> Tensor | None:

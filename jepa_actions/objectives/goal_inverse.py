@@ -62,38 +62,42 @@ class GoalInverseObjective:
         head = model.goal_inverse
         if head is None:
             raise ConfigError("objectives.goal_inverse needs model.goal_inverse, found null")
-        first, goal, far, weight = weighted_steps(model, views, self.config, count, generator)
+        first, goal, far, weight, chosen, total = weighted_steps(model, views, self.config, count, generator)
         rows, steps = z.flatten(0, 1), z.shape[1]
         step = first - first // steps  # of t-1 steps a clip
         gap = far.ceil().clamp(1, head.config.max_gap).long()
-        before = torch.where((first % steps > 0) & self._shown(len(first), generator, first), first - 1, first)
+        shown = self._shown(total, generator)[chosen].to(first.device)
+        before = torch.where((first % steps > 0) & shown, first - 1, first)
         q = head(rows[first], rows[goal], gap, rows[before])
         actions = _actions(views).flatten(0, 1)
         known = views.step_mask().flatten()[step] * weight
-        return masked_mean(q.loss(actions[step]), known), weight.mean()
+        return masked_mean(q.loss(actions[step]), known), views.share.mean(weight, total)
 
-    def _shown(self, count: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    def _shown(self, count: int, generator: torch.Generator) -> Tensor:
         """Where the state before is shown: not always, as an agent that begins has seen one frame."""
-        return (torch.rand(count, generator=generator) >= UNKNOWN_BEFORE).to(like.device)
+        return torch.rand(count, generator=generator) >= UNKNOWN_BEFORE
 
     def _hindsight(self, model: WorldModel, views: Views, z: Tensor, count: int, generator: torch.Generator) -> Tensor:
         head = model.goal_inverse
         if head is None:
             raise ConfigError("objectives.goal_inverse needs model.goal_inverse, found null")
-        clips, steps = z.shape[0], z.shape[1] - 1
-        clip = torch.randint(clips, (count,), generator=generator)
+        whole, share, steps, actions = views.whole, views.share, z.shape[1] - 1, _actions(views)
+        clip = torch.randint(whole.clips, (count,), generator=generator)
         first = torch.randint(steps, (count,), generator=generator)
         unit = torch.rand(count, generator=generator)
         most = (steps - first).clamp(max=head.config.max_gap)
         gap = 1 + (unit * most).long().clamp(max=head.config.max_gap - 1)
-        clip, first, gap = (x.to(z.device) for x in (clip, first, gap))
-        actions, real = _actions(views), views.batch.frame_mask
-        known = views.step_mask()[clip, first]
-        if real is not None:
-            known = known * real[clip, first + gap].to(known)
-        before = torch.where((first > 0) & self._shown(count, generator, first), first - 1, first)
+        shown = self._shown(count, generator)
+        low, high = share.bounds(whole.clips)
+        mine = (clip >= low) & (clip < high)
+        clip, first, gap, shown, mine = (x.to(z.device) for x in (clip, first, gap, shown, mine))
+        known = views.known_steps()[clip, first] * whole.real[clip, first + gap]
+        total = known.sum().clamp(min=1.0)
+        clip, first, gap, shown, known = (x[mine] for x in (clip - low, first, gap, shown, known))
+        before = torch.where((first > 0) & shown, first - 1, first)
         q = head(z[clip, first], z[clip, first + gap], gap, z[clip, before])
-        return masked_mean(q.loss(actions[clip, first]), known)
+        loss: Tensor = (q.loss(actions[clip, first]) * known).sum()
+        return loss / (total.to(loss) / share.of)
 
 
 def _actions(views: Views) -> Tensor:

@@ -5,6 +5,10 @@ r"""Masked latent prediction: fill in the features of hidden tokens from the vis
 L1 to the layer-normed features of an EMA encoder that sees the whole clip (V-JEPA, arXiv 2404.08471, equation 1;
 V-JEPA 2, arXiv 2506.09985). All mask kinds are used at every step, each on its share of the clips, or, as V-JEPA does,
 each on every clip (`split: false`, `kinds: [short, long]`). The targets are computed once per clip for all kinds.
+
+Samples, masks and augmentations are drawn for the global batch; each part of it works on the samples of its own clips.
+A part without a sample of some kind works on one that weighs nothing, so that every process takes the same path and its
+messages meet those of the others.
 """
 
 from collections.abc import Iterator
@@ -18,9 +22,10 @@ from torch.nn import functional as F
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import MASK_KINDS, WorldModel, sample_mask, sample_ragged_mask, take_tokens
-from jepa_actions.nn import gather_rows
+from jepa_actions.nn import Share, gather_uneven, process_of, sum_over_processes
 from jepa_actions.objectives.anti_collapse import vicreg
 from jepa_actions.objectives.augment import AugmentConfig, augment
+from jepa_actions.objectives.global_batch import clip_places
 from jepa_actions.objectives.views import Views
 
 
@@ -53,6 +58,19 @@ class _Answer(NamedTuple):
     tokens: Float[Tensor, "*s d"]
     predicted: Float[Tensor, "*s d"]
     target: Float[Tensor, "*s d"]
+    total: int  # rows of `predicted` over all parts of the batch
+    counts: list[int]  # rows of `tokens` on every process
+
+
+class _Samples(NamedTuple):
+    """This part's samples of one mask kind."""
+
+    kind: str
+    total: int  # samples of this kind in the global batch
+    rows: Int[Tensor, "k"]  # which of those are here
+    clips: Int[Tensor, "k"]  # and the number of each one's clip among the clips here
+    weightless: bool  # there is none: the one here stands in
+    counts: list[int]  # on every process
 
 
 class Masked:
@@ -63,76 +81,106 @@ class Masked:
 
     def __call__(self, model: WorldModel, views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss over the mask kinds; logs each kind's loss and the loss of predicting the mean feature."""
-        clips, config = views.clips, self.config
-        if len(clips) == 0:  # every clip of the batch has padding
+        clips, config, share = views.clips, self.config, views.share
+        owner, place = clip_places(views.whole, share.of, len(model.config.cameras))
+        if len(place) == 0:  # every clip of the batch has padding
             return model.masked_parts()[1].mask_tokens[0].sum() * 0.0, {}
-        count = max(len(config.kinds) if config.split else 1, round(config.share * clips.shape[0]))
-        spaced = torch.arange(count) * clips.shape[0] // count  # from every camera; repeats where clips are too few
-        clips = augment(clips[spaced], config.augment, generator)
+        count = max(len(config.kinds) if config.split else 1, round(config.share * len(place)))
+        spaced = torch.arange(count) * len(place) // count  # from every camera; repeats where clips are too few
+        owner, place = owner[spaced], place[spaced]
+        here = (owner == share.index).nonzero()[:, 0]
+        if len(here):
+            clips = augment(clips[place[here]], config.augment, generator, here, count)
+        else:
+            clips = clips.new_zeros(1, *clips.shape[1:])
         targets = views.target_tokens(clips)
+        samples = self._samples(count, owner, here, share)
         answer = _packed if config.packed else _each
         losses, logs = [], {}
-        for kind, tokens, predicted, target in answer(model, clips, targets, self._shares(count), generator):
-            loss = (predicted - target).abs().mean()
+        for kind, tokens, predicted, target, total, counts in answer(model, clips, targets, samples, generator):
+            loss = share.mean((predicted - target).abs(), total)
             logs[kind] = loss.detach()
             if config.spread > 0.0:
                 normed = F.layer_norm(tokens, tokens.shape[-1:])
-                hinge, cov = vicreg(gather_rows(normed.flatten(0, -2)), target_std=1.0)
+                hinge, cov = vicreg(gather_uneven(normed, counts).flatten(0, -2), target_std=1.0)
                 loss = loss + config.spread * (hinge + cov)
                 logs[f"{kind}_hinge"] = hinge.detach()
             losses.append(loss)
-        logs["mean_floor"] = (targets - targets.mean((0, 1))).abs().mean()
+        logs["mean_floor"] = _mean_floor(targets[: len(here)], count, share)
         return torch.stack(losses).mean(), logs
 
-    def _shares(self, count: int) -> dict[str, range]:
-        """The clips of each kind."""
-        kinds = self.config.kinds
-        if not self.config.split:
-            return dict.fromkeys(kinds, range(count))
-        return {kind: range(i, count, len(kinds)) for i, kind in enumerate(kinds)}
+    def _samples(self, count: int, owner: Tensor, here: Tensor, share: Share) -> list[_Samples]:
+        """The samples of each kind: each has its share of them, or, without `split`, all."""
+        kinds, found = self.config.kinds, []
+        parts = share.of // process_of()[1]  # of each process
+        for i, kind in enumerate(kinds):
+            members = torch.arange(i, count, len(kinds)) if self.config.split else torch.arange(count)
+            rows = (owner[members] == share.index).nonzero()[:, 0]
+            clips = torch.searchsorted(here, members[rows])
+            counts = torch.bincount(owner[members] // parts, minlength=share.of // parts).tolist()
+            nothing = len(rows) == 0
+            if nothing:
+                rows = clips = torch.zeros(1, dtype=torch.int64)
+            found.append(_Samples(kind, len(members), rows, clips, nothing, counts))
+        return found
+
+
+@torch.no_grad()
+def _mean_floor(targets: Float[Tensor, "k n d"], total: int, share: Share) -> Float[Tensor, ""]:
+    """The loss of predicting the mean feature of all processes' samples."""
+    one = targets.sum((0, 1)) if share.of > 1 else targets.mean((0, 1))
+    if share.of > 1:
+        held = sum_over_processes(torch.tensor(float(len(targets)), device=targets.device))
+        one = sum_over_processes(one) / (held.to(one) * targets.shape[1])
+    return share.mean((targets - one).abs(), total)
 
 
 def _each(
     model: WorldModel,
     clips: Float[Tensor, "b t c h w"],
     targets: Float[Tensor, "b n d"],
-    shares: dict[str, range],
+    samples: list[_Samples],
     generator: torch.Generator,
 ) -> Iterator[_Answer]:
     """One pass per kind, in which all samples keep equally many tokens."""
     encoder, predictor = model.masked_parts()
-    for kind, members in shares.items():
-        part = slice(members.start, members.stop, members.step)
-        mask = sample_mask(kind, len(members), _grid(model, clips), generator)
-        visible, target = mask.visible.to(clips.device), mask.target.to(clips.device)
-        tokens = encoder(clips[part], visible)
+    for kind, total, rows, numbers, weightless, counts in samples:
+        mask = sample_mask(kind, total, _grid(model, clips), generator)
+        visible, target = mask.visible[rows].to(clips.device), mask.target[rows].to(clips.device)
+        tokens = encoder(clips[numbers], visible)
         predicted = predictor(tokens, visible, target, kind)
-        yield _Answer(kind, tokens, predicted, take_tokens(targets[part], target))
+        some = slice(0, 0 if weightless else len(rows))
+        wanted = take_tokens(targets[numbers], target)
+        yield _Answer(kind, tokens[some], predicted[some], wanted[some], total, counts)
 
 
 def _packed(
     model: WorldModel,
     clips: Float[Tensor, "b t c h w"],
     targets: Float[Tensor, "b n d"],
-    shares: dict[str, range],
+    samples: list[_Samples],
     generator: torch.Generator,
 ) -> Iterator[_Answer]:
     """All kinds in one pass, in which every sample keeps every token of its mask."""
     grid = _grid(model, clips)
     encoder, predictor = model.masked_parts()
-    masks = [sample_ragged_mask(kind, len(members), grid, generator) for kind, members in shares.items()]
-    visible = _moved([ids for mask in masks for ids in mask.visible], clips.device)
-    hidden = _moved([ids for mask in masks for ids in mask.target], clips.device)
-    sources = [clip for members in shares.values() for clip in members]
-    kinds = [kind for kind, members in shares.items() for _ in members]
+    masks = [sample_ragged_mask(part.kind, part.total, grid, generator) for part in samples]
+    pairs = list(zip(masks, samples, strict=True))
+    visible = _moved([mask.visible[row] for mask, part in pairs for row in part.rows.tolist()], clips.device)
+    hidden = _moved([mask.target[row] for mask, part in pairs for row in part.rows.tolist()], clips.device)
+    sources = [clip for part in samples for clip in part.clips.tolist()]
+    kinds = [part.kind for part in samples for _ in part.rows]
     tokens = encoder.packed(clips, visible, sources)
     predicted = predictor.packed(tokens, visible, hidden, kinds)
     first = 0
-    for kind, members in shares.items():
-        mine = slice(first, first + len(members))
-        wanted = [targets[clip][ids] for clip, ids in zip(members, hidden[mine], strict=True)]
-        yield _Answer(kind, torch.cat(tokens[mine]), torch.cat(predicted[mine]), torch.cat(wanted))
-        first += len(members)
+    for mask, part in pairs:
+        mine = slice(first, first + len(part.rows))
+        wanted = [targets[clip][ids] for clip, ids in zip(part.clips.tolist(), hidden[mine], strict=True)]
+        some = slice(0, 0) if part.weightless else slice(None)
+        total = sum(len(ids) for ids in mask.target)
+        seen, said, asked = (torch.cat(parts)[some] for parts in (tokens[mine], predicted[mine], wanted))
+        yield _Answer(part.kind, seen, said, asked, total, part.counts)
+        first += len(part.rows)
 
 
 def _grid(model: WorldModel, clips: Tensor) -> tuple[int, int, int]:

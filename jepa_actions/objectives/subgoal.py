@@ -37,4 +37,4 @@ class SubgoalObjective:
         rows = z.flatten(0, 1)
         error = (model.subgoal(rows[steps.first], rows[steps.goal]) - rows[steps.first + 1]).square().mean((-2, -1))
         loss = masked_mean(error, steps.weight)
-        return loss, {"loss": loss.detach(), "weight": steps.weight.mean()}
+        return loss, {"loss": loss.detach(), "weight": views.share.mean(steps.weight, steps.total)}

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import TemporalDistance, WorldModel
+from jepa_actions.nn import gather_rows
 from jepa_actions.objectives.scenes import scene_pairs
-from jepa_actions.objectives.views import Views, masked_mean
+from jepa_actions.objectives.views import Views
 
 SOFTNESS = 10.0  # phi's bend at the horizon is that many steps wide
 REACH_QUANTILE, REACH_MOMENTUM = 0.99, 0.99
@@ -63,23 +64,25 @@ class TemporalDistanceObjective:
         z = views.z.detach() if config.detach else views.z
         x = distance.embed(z)
         steps = distance.between(x[:, :-1], x[:, 1:])
-        real = views.batch.frame_mask
-        known = torch.ones_like(steps) if real is None else real[:, 1:].to(steps)
-        violation = masked_mean(F.relu(steps - 1.0).square(), known)
-        first, second = scene_pairs(views.batch, config.pairs, generator)
+        known, share = views.whole.real[:, 1:], views.share
+        violation = views.mean(F.relu(steps - 1.0).square(), known)
+        pairs = scene_pairs(views.whole, config.pairs, generator, share)
+        first, second, _ = pairs.mine(share, views.whole.real.numel())
         rows = x.flatten(0, 1)
         far = distance.between(rows[first.to(x.device)], rows[second.to(x.device)])
-        spread = SOFTNESS * F.softplus((config.horizon - far) / SOFTNESS).mean()
+        spread = SOFTNESS * share.mean(F.softplus((config.horizon - far) / SOFTNESS), config.pairs)
         excess = violation - config.tolerance**2
         weight = F.softplus(config.multiplier_speed * distance.multiplier + 0.5)
         loss = spread + weight.detach() * excess - weight * excess.detach()
-        _follow_reach(distance, steps.detach()[known > 0])
-        logs = {"pairs": far.mean(), "steps": masked_mean(steps, known), "violation": violation, "multiplier": weight}
+        _follow_reach(distance, gather_rows(steps.detach())[known])
+        logs = {"pairs": share.mean(far, config.pairs), "steps": views.mean(steps, known)}
+        logs |= {"violation": violation, "multiplier": weight}
         return loss, {name: value.detach() for name, value in logs.items()}
 
 
 @torch.no_grad()
 def _follow_reach(distance: TemporalDistance, steps: Float[Tensor, "s"]) -> None:
     if distance.training and len(steps):
-        now = torch.quantile(steps[: 2**16].float(), REACH_QUANTILE)
+        exact = steps if steps.dtype == torch.float64 else steps.float()
+        now = torch.quantile(exact[: 2**16], REACH_QUANTILE)
         distance.reach.lerp_(now.to(distance.reach), 1.0 - REACH_MOMENTUM)

@@ -3,14 +3,15 @@
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa_actions.data import Batch
 from jepa_actions.models import WorldModel
 from jepa_actions.models.encoder import VideoEncoder
-from jepa_actions.nn import gather_rows
+from jepa_actions.nn import Share, gather_rows
+from jepa_actions.objectives.global_batch import GlobalBatch, global_batch
 
 
 class TargetEncoder(nn.Module):
@@ -29,15 +30,37 @@ class Views:
 
     Two passes share the encoder's weights: the control pass encodes each frame alone (`z`); the masked pass encodes
     clips jointly, visible tokens online and all tokens by the target (`target_tokens`).
+
+    Args:
+        batch: this part's clips.
+        share: which part of the global batch they are; None: this process's.
+        whole: what is known of all clips of the global batch; None gathers it from the processes.
     """
 
-    def __init__(self, model: WorldModel, batch: Batch, target: TargetEncoder | None = None) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        batch: Batch,
+        target: TargetEncoder | None = None,
+        share: Share | None = None,
+        whole: GlobalBatch | None = None,
+    ) -> None:
         self.model, self.batch, self.target = model, batch, target
+        self.share = Share.of_process() if share is None else share
+        if whole is not None:
+            self.whole = whole
+
+    @cached_property
+    def whole(self) -> GlobalBatch:
+        """Labels and masks of all clips of the global batch."""
+        return global_batch(self.batch)
 
     @cached_property
     def images(self) -> dict[str, Float[Tensor, "b t c h w"]]:
-        """Normalised frames per camera."""
-        return self.model.images(self.batch.frames)
+        """Normalised frames per camera, in the precision of a model that computes in float64."""
+        images = self.model.images(self.batch.frames)
+        double = next(self.model.parameters()).dtype == torch.float64
+        return {camera: image.double() for camera, image in images.items()} if double else images
 
     @cached_property
     def tokens(self) -> dict[str, Float[Tensor, "b t p d"]]:
@@ -77,8 +100,12 @@ class Views:
 
         So are clips with padding: a repeated frame that is hidden would be no riddle.
         """
-        images, real = [self.images[camera] for camera in self.model.config.cameras], self.batch.frame_mask
-        clips = torch.cat(images if real is None else [image[real.all(1)] for image in images])
+        images = [self.images[camera] for camera in self.model.config.cameras]
+        mine = self.share.mine(self.whole.whole_clips)
+        if not mine.all():
+            rows = mine.nonzero()[:, 0].to(self.batch.frame.device)
+            images = [image[rows] for image in images]
+        clips = torch.cat(images)
         tubelet = self.model.config.encoder.tubelet
         return clips[:, : clips.shape[1] // tubelet * tubelet]
 
@@ -92,15 +119,29 @@ class Views:
 
     def step_mask(self) -> Float[Tensor, "b t-1"]:
         """1 where a step's action is known."""
-        if self.batch.action_mask is None:
+        return self.share.mine(self.known_steps())
+
+    def known_steps(self) -> Float[Tensor, "B t-1"]:
+        """`step_mask` of all clips of the global batch, for `mean`."""
+        if self.whole.action_mask is None:
             raise ValueError("this objective needs actions, but the batch has none")
-        return self.batch.action_mask.to(torch.float32)
+        return self.whole.action_mask.to(torch.float32)
+
+    def mean(self, values: Float[Tensor, "b *s"], known: Shaped[Tensor, "B *s"]) -> Float[Tensor, ""]:
+        """This part of the mean over all places of the global batch where `known` is 1; 0 where there is none.
+
+        The mean of all parts' is the mean that one process finds, however unevenly known places lie among them.
+        """
+        known = known.to(torch.float32)
+        total = (values * self.share.mine(known)).sum()
+        return total / (known.sum().to(total.dtype).clamp(min=1.0) / self.share.of)
 
 
 def masked_mean(values: Float[Tensor, "*s"], mask: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
-    """Mean over the places of all processes where mask is 1, once DDP has averaged; 0 where there is none.
+    """Mean over the places of all processes, weighted by mask, once DDP has averaged; 0 where there is none.
 
-    Processes may hold different numbers of known places: each divides by their mean number, not by its own.
+    For weights that only their own process knows, where `Views.mean` cannot be asked: each process divides by their
+    mean sum, not by its own. It knows processes alone, no parts of a process (`train.accumulate`).
     """
     known = gather_rows(mask.sum()[None])
     return (values * mask).sum() / known.mean().clamp(min=1.0 / len(known))

@@ -168,6 +168,9 @@ class OptimConfig:
     checkpoint_every: int = 500  # 0 writes none
     keep_checkpoints: int = 2
     mixed_precision: Literal["no", "bf16"] = "no"
+    dtype: Literal["float32", "float64"] = "float32"  # of weights and arithmetic; float64 to compare runs with
+    accumulate: int = 1  # parts in which each process works through its clips before a step: less memory, more time
+    shard: bool = False  # weights, gradients and optimiser state in parts over the processes (FSDP2)
     freeze_encoder: bool = False  # the encoder stays as `init` brought it, and keeps nothing for a gradient
     # With `freeze_encoder`, more that stays as `init` brought it: for heads trained on a finished world model.
     freeze: tuple[Literal["pooler", "predictor", "dynamics", "inverse", "distance"], ...] = ()

@@ -23,6 +23,7 @@ from jepa_actions.training.loaders import make_loader
 from jepa_actions.training.metric_log import MetricLog
 from jepa_actions.training.module import TrainingModule, check_finite
 from jepa_actions.training.optimizer import make_optimizer
+from jepa_actions.training.processes import GlobalStep, batch_facts, batch_line, check_processes, clip_gradients
 from jepa_actions.training.resume import (
     Resume,
     check_same,
@@ -95,17 +96,19 @@ def _train(
     quiet: bool,
 ) -> WorldModel:
     optim = config.train
+    check_processes(config, accelerator)
     if config.tracker is not None:
         accelerator.init_trackers(config.name, config=plain(asdict(config)))
     set_seed(config.seed)
     data = open_data(config.data, config.model.image_size, config.model.cameras)
-    model = build_model(config, data)
+    model = build_model(config, data).to(getattr(torch, optim.dtype))
     loader = make_loader(config, data, model, rank=accelerator.process_index, world_size=accelerator.num_processes)
     module = TrainingModule(model.to(accelerator.device), config)
     ema = Ema(model, optim.ema, optim.ema_final, optim.steps)
     ema.target.to(accelerator.device)
     optimizer = make_optimizer(model, config)
     facts: dict[str, Any] = {"machine": machine_facts(accelerator), "data": data_facts(data)}
+    facts["batch"] = batch_facts(config, accelerator.num_processes)
     start = 0 if asked is None else _continue(run, config, asked, facts, model, ema, optimizer, accelerator)
     if accelerator.is_main_process:
         prepare_folder(run, config, start)
@@ -114,6 +117,9 @@ def _train(
         for part in (model, ema.target):
             compile_blocks(part)
     trained = accelerator.prepare(module)
+    global_step = GlobalStep(accelerator, trained, config)
+    if not quiet:
+        accelerator.print(batch_line(config, accelerator.num_processes))
     end = optim.steps if stop_after is None else min(stop_after, optim.steps)
 
     meters = MetricLog(run / "metrics.jsonl", accelerator, on_log)
@@ -130,20 +136,17 @@ def _train(
     with StopRequest(accelerator).listening() as stop:
         for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
             log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
-            torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw on their own
             batch = batch.to(accelerator.device)
-            with accelerator.autocast():
-                loss, logs = trained(batch, ema.target, step, config.seed, log_now)
+            optimizer.zero_grad(set_to_none=True)
+            loss, logs = global_step(batch, ema.target, step, log_now)
             check_finite(loss, logs, step, batch)
             lr = learning_rate(step, optim)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["scale"]
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), optim.clip)
+            norm = clip_gradients(accelerator, model, optim.clip)
             optimizer.step()
             ema.update(step)
-            meters.add({"loss": loss.detach(), "grad_norm": torch.as_tensor(norm), **logs})
+            meters.add({"loss": loss.detach(), "grad_norm": norm, **logs})
             told = stop()
             if log_now or told:
                 bar.set_postfix(meters.flush(step + 1, lr, optim.batch_size), refresh=False)
@@ -159,7 +162,7 @@ def _train(
     bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and end == optim.steps:
-        _save_model(model, run, {"recipe": plain(asdict(config)), "data": data.notes})
+        _save_model(model.float(), run, {"recipe": plain(asdict(config)), "data": data.notes})
     if config.tracker is not None:
         accelerator.end_training()
     return model.eval()

@@ -97,7 +97,7 @@ def test_vicregs_gradient_spreads_a_dead_dimension():
 
 
 def test_temporal_similarity_is_the_mean_squared_step():
-    views = Views(tiny_world(), tiny_batch())
+    views = Views(tiny_world(), tiny_batch(b=2, t=3))
     views.__dict__["z"] = torch.tensor([0.0, 1.0, 3.0]).view(1, 3, 1, 1).expand(2, 3, 1, 4)
     loss, _ = TemporalSimilarity(TemporalSimilarityConfig())(views.model, views, generator())
     assert float(loss) == pytest.approx((1 + 4) / 2)
@@ -108,6 +108,6 @@ def test_temporal_similarity_is_the_mean_squared_step():
 )
 def test_the_gradient_reaches_the_encoder(objective):
     model = tiny_world().train()
-    loss, _ = objective(model, Views(model, tiny_batch()), generator())
+    loss, _ = objective(model, Views(model, tiny_batch(b=2, t=3)), generator())
     loss.backward()
     assert float(model.encoder.patch_embed.proj.weight.grad.norm()) > 1e-8

@@ -10,8 +10,9 @@ from tiny_world import tiny_batch, tiny_world
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.models import FeatureHead, FeaturesConfig
-from jepa_actions.nn import FlattenReadout
+from jepa_actions.nn import FlattenReadout, Share
 from jepa_actions.objectives import Features, FeaturesLossConfig, Views
+from jepa_actions.objectives.global_batch import GlobalBatch
 
 PLACES, CHANNELS = 6, 8
 
@@ -38,9 +39,10 @@ def fit(*, steps: int) -> tuple[FlattenReadout, FeatureHead, dict[str, torch.Ten
     logs: dict[str, torch.Tensor] = {}
     for step in range(steps):
         tokens, _ = scenes(128, seed=step)
-        frame = torch.zeros(32, 4, dtype=torch.long)
         views = SimpleNamespace(
-            batch=SimpleNamespace(z=None, frame_mask=None, frame=frame),
+            batch=SimpleNamespace(z=None),
+            whole=GlobalBatch(torch.ones(32, 4, dtype=torch.bool)),
+            share=Share(),
             tokens={"image": tokens.unflatten(0, (32, 4))},
             z=readout(tokens).unflatten(0, (32, 4)),
         )

@@ -30,6 +30,7 @@ from jepa_actions.objectives import (
     TemporalDistanceObjective,
     Views,
 )
+from jepa_actions.objectives.global_batch import global_batch
 from jepa_actions.objectives.scenes import scene_pairs
 
 CODEC = ActionCodec(
@@ -148,20 +149,20 @@ def test_pairs_are_of_one_scene_and_without_padding():
     real = torch.ones(4, 5, dtype=torch.bool)
     real[1, 3:] = False
     batch = replace(as_batch(PATHS[:4, :5], scene=torch.tensor([7, 3, 7, 3])), frame_mask=real)
-    first, second = scene_pairs(batch, 4000, torch.Generator().manual_seed(0))
+    first, second = scene_pairs(global_batch(batch), 4000, torch.Generator().manual_seed(0))
     scene = batch.scene[:, None].expand(-1, 5).flatten()
     assert torch.equal(scene[first], scene[second])
     assert real.flatten()[first].all()
     assert real.flatten()[second].all()
     assert set(first.tolist()) == set(second.tolist()) == set(real.flatten().nonzero()[:, 0].tolist())
     assert ((first // 5) != (second // 5)).float().mean() > 0.3, "of other clips too"
-    again, _ = scene_pairs(batch, 4000, torch.Generator().manual_seed(0))
+    again, _ = scene_pairs(global_batch(batch), 4000, torch.Generator().manual_seed(0))
     assert torch.equal(first, again)
 
 
 def test_a_batch_that_does_not_say_its_scenes_is_refused():
     with pytest.raises(DataError, match=r"expected data\.scene_clips"):
-        scene_pairs(tiny_batch(), 8, torch.Generator())
+        scene_pairs(global_batch(tiny_batch()), 8, torch.Generator())
 
 
 # -- the inverse towards goals -----------------------------------------------------------------------------------------
