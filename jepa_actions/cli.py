@@ -4,17 +4,18 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from jepa_actions.cli_data import data
 from jepa_actions.cli_parser import Parser, take_distractors
+from jepa_actions.cli_share import info, pull, push, verify
 from jepa_actions.cli_train import train
 from jepa_actions.errors import ConfigError, JepaActionsError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; an error of this library is one line on stderr and exit code 2. `data check` exits 1 where
-    something is fatal, `train` 143 after SIGTERM."""
+    something is fatal, `verify` where something does not agree, `train` 143 after SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int | None]] = {
         "demo": demo,
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "info": info,
         "push": push,
         "pull": pull,
+        "verify": verify,
         "convert": convert,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -200,50 +202,6 @@ def plan(argv: list[str]) -> None:
         timeout_ms=options.timeout_ms,
     )
     print(json.dumps(found, indent=2))
-
-
-def info(argv: list[str]) -> None:
-    """`info M`: what a saved model is, from its config."""
-    from jepa_actions.hub import resolve_folder
-    from jepa_actions.models import WorldModel
-    from jepa_actions.models.serialize import read_config
-
-    parser = Parser(prog="jepa-actions info")
-    parser.add_argument("model", help="a model folder or a Hub id")
-    folder = resolve_folder(parser.parse_args(argv).model)
-    config = read_config(folder)
-    model = WorldModel.from_pretrained(folder)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    facts: dict[str, Any] = {key: config[key] for key in ("format_version", "model", "codec")}
-    print(json.dumps({"parameters": count, **facts, "scores": config["extra"].get("scores")}, indent=2))
-
-
-def push(argv: list[str]) -> None:
-    """`push FOLDER REPO_ID [--private]`: upload a model folder that loads."""
-    from jepa_actions.hub import push_folder
-    from jepa_actions.models import WorldModel
-
-    parser = Parser(prog="jepa-actions push")
-    parser.add_argument("folder")
-    parser.add_argument("repo_id")
-    parser.add_argument("--private", action="store_true")
-    options = parser.parse_args(argv)
-    WorldModel.from_pretrained(options.folder)  # what does not load is not shared
-    print(push_folder(options.folder, options.repo_id, private=options.private))
-
-
-def pull(argv: list[str]) -> None:
-    """`pull REPO_ID [--revision R]`: fetch a model and print its folder."""
-    from jepa_actions.hub import resolve_folder
-    from jepa_actions.models import WorldModel
-
-    parser = Parser(prog="jepa-actions pull")
-    parser.add_argument("repo_id")
-    parser.add_argument("--revision")
-    options = parser.parse_args(argv)
-    folder = resolve_folder(options.repo_id, options.revision)
-    WorldModel.from_pretrained(folder)
-    print(folder)
 
 
 def convert(argv: list[str]) -> None:

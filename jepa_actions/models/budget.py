@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from jepa_actions.errors import CheckpointError
 
+_SIZES = {"size", "repeats", "output_size", "pad"}  # arguments that make a result larger than what is given
 TABLES = 128 << 20  # bytes of what is not stored: position codes, temporary results
 
 
@@ -18,8 +19,7 @@ class Budget(TorchDispatchMode):
     """While it is entered, refuses operations before they allocate more than a model with these weights has use for.
 
     Every tensor of a model is made once, and initialised by a few operations; what all of them make together stays
-    below some multiple of the weights, or the configuration is not that of these weights. Sizes are asked of torch's
-    meta device, which computes shapes and allocates nothing.
+    below some multiple of the weights, or the configuration is not that of these weights.
 
     Args:
         weights: bytes of all tensors stored.
@@ -31,6 +31,11 @@ class Budget(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes, self.count, self.where = 6 * weights + TABLES, 4 * tensors + 2000, where
         self.weights = weights
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would import its compiler, for four seconds, to keep it out of here; nothing is compiled here."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -52,17 +57,25 @@ class Budget(TorchDispatchMode):
 
 
 def _size(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Bytes of the tensor that an operation makes."""
+    """Bytes of the tensor that an operation makes, or more.
+
+    Of an operation on tensors that is told no size it is the size they are broadcast to (a constructor multiplies no
+    matrices); of the others torch's meta device is asked, which computes shapes and allocates nothing.
+    """
     given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    names = {argument.name for argument in func._schema.arguments}
+    if given and not names & _SIZES:
+        try:
+            numbers = int(torch.broadcast_shapes(*(x.shape for x in given)).numel())
+        except RuntimeError:  # of different shapes: side by side at most
+            numbers = sum(x.numel() for x in given)
+        return int(max(numbers, sum(x.numel() for x in given)) * max(x.element_size() for x in given))
     args, kwargs = tree_map_only(torch.Tensor, lambda x: torch.empty_like(x, device="meta"), (args, kwargs))
-    if any(argument.name == "device" for argument in func._schema.arguments):
+    if "device" in names:
         kwargs = {**kwargs, "device": torch.device("meta")}
     kwargs.pop("generator", None)
-    try:
-        out = func(*args, **kwargs)
-    except NotImplementedError:  # of an operation on given tensors, whose result is no larger
-        return sum(x.nbytes for x in given)
-    return out.nbytes if isinstance(out, torch.Tensor) else 0
+    out = func(*args, **kwargs)
+    return int(out.nbytes) if isinstance(out, torch.Tensor) else 0
 
 
 def check_memory(weights: int, where: str) -> None:

@@ -135,7 +135,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str | Path, *, rollout: RolloutConfig | None = None) -> WorldModel:
+def load_model(folder: str | Path, *, revision: str | None = None, rollout: RolloutConfig | None = None) -> WorldModel:
     """Open a model folder or a Hub id, strictly; with another way to compute rollouts where one is given.
 
     Nothing in the folder is executed, and nothing is allocated that its weights have no use for.
@@ -144,8 +144,8 @@ def load_model(folder: str | Path, *, rollout: RolloutConfig | None = None) -> W
         CheckpointError: naming the file and field for anything missing, extra, of another shape, newer or not finite.
     """
     path = Path(folder)
-    if not os.path.isdir(path):
-        path = resolve_folder(folder, library=LIBRARY)
+    if revision is not None or not os.path.isdir(path):
+        path = resolve_folder(folder, revision, library=LIBRARY)
     config = read_config(path)
     where = f"{path / CONFIG}: "
     model_config = decode(WorldModelConfig, config["model"], where + "model")

@@ -375,31 +375,55 @@ class WorldModel(nn.Module):
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save_pretrained(
-        self, folder: str | Path, *, card: str | None = None, extra: dict[str, Any] | None = None
+        self,
+        folder: str | Path,
+        *,
+        card: str | None = None,
+        extra: dict[str, Any] | None = None,
+        max_shard_size: int | str = "5GB",
+        golden: bool = True,
     ) -> None:
-        """Write `config.json`, `model.safetensors` and `README.md`; see `jepa_actions.models.serialize`."""
+        """Write a model folder: configuration, weights, golden outputs, checksums and card.
+
+        The arguments are those of `jepa_actions.models.serialize.save_model`, which also says what is raised.
+        """
         from jepa_actions.models.serialize import save_model
 
-        save_model(self, Path(folder), card=card, extra=extra)
+        save_model(self, Path(folder), card=card, extra=extra, max_shard_size=max_shard_size, golden=golden)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, **saving: Any) -> str:
+        """Save and push to the Hub, where the repository is made if need be; `saving` as for `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: where the Hub refuses, or what was saved does not verify.
+        """
+        from jepa_actions.models.share import share_model
+
+        return share_model(self, repo_id, private=private, **saving)
 
     @classmethod
     def from_pretrained(
         cls,
         folder: str | Path,
         *,
+        revision: str | None = None,
         device: torch.device | str | None = None,
         rollout: RolloutConfig | None = None,
     ) -> "WorldModel":
         """Open a model folder, or a Hub repository by id; strict, and in evaluation mode.
 
         Args:
-            folder: a folder or a Hub id.
+            folder: a folder, or a Hub id: `owner/name` or `owner/name@REVISION`.
+            revision: branch, tag or commit of a Hub id.
             device: where to put the model.
             rollout: how to imagine plans on this machine; as it was saved when None.
         """
         from jepa_actions.models.serialize import load_model
 
-        model = load_model(folder, rollout=rollout)
+        model = load_model(folder, revision=revision, rollout=rollout)
         return model if device is None else model.to(device)
 
     # -- inside --------------------------------------------------------------------------------------------------
