@@ -1,4 +1,4 @@
-"""Reports in another form than `evaluate_planning` has today, with the fields that a card reads. Nothing is measured."""
+"""Reports in another form than `evaluate_planning` has today, with the fields a card reads. Nothing is measured."""
 
 import hashlib
 import json
