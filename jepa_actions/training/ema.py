@@ -17,21 +17,9 @@ class Ema:
     def __init__(self, model: WorldModel, start: float, end: float, steps: int) -> None:
         self.start, self.end, self.steps = start, end, steps
         encoder = copy.deepcopy(model.encoder) if isinstance(model.encoder, VideoEncoder) else None
-        parts = ("pooler",) if encoder is None else ("encoder", "pooler")
         self.target = TargetEncoder(encoder, copy.deepcopy(model.pooler)).requires_grad_(False).eval()
-        self._pairs = [
-            (theirs, ours)
-            for part in parts
-            for theirs, ours in zip(
-                getattr(self.target, part).parameters(), getattr(model, part).parameters(), strict=True
-            )
-        ]
-
-        self._buffers = [
-            (theirs, ours)
-            for part in parts
-            for theirs, ours in zip(getattr(self.target, part).buffers(), getattr(model, part).buffers(), strict=True)
-        ]
+        self._online = model
+        self._parts = ("pooler",) if encoder is None else ("encoder", "pooler")
 
     def momentum(self, step: int) -> float:
         """m at a step."""
@@ -40,9 +28,12 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the target towards the online weights."""
-        targets = [target for target, _ in self._pairs]
-        online = [weight.detach() for _, weight in self._pairs]
+        pairs = [(getattr(self.target, part), getattr(self._online, part)) for part in self._parts]
+        # Asked for anew each time: what wraps a model for several processes may put new tensors in its place.
+        targets = [weight for theirs, _ in pairs for weight in theirs.parameters()]
+        online = [weight.detach() for _, ours in pairs for weight in ours.parameters()]
         if targets:  # a backbone's patches as they are have nothing to move
             torch._foreach_lerp_(targets, online, 1.0 - self.momentum(step))
-        for theirs, ours in self._buffers:
-            theirs.copy_(ours)
+        for theirs, ours in pairs:
+            for kept, now in zip(theirs.buffers(), ours.buffers(), strict=True):
+                kept.copy_(now)
