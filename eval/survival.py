@@ -3,12 +3,13 @@
 Three parts, each with rows:
 
 - `kills`: a run is killed (SIGKILL) at random moments until it has been `--kills` times, and resumed each time with the
-  same command; it saves after every step, so that many kills come while it saves. After each the newest checkpoint must
-  be whole, and at the end the weights, the EMA and the optimiser must be those of the run that nothing disturbed.
-- `damage`: one byte of a checkpoint is changed, at every position of every safetensors header and of `state.json` and at
-  `--positions` random ones, and files are cut short; each must be refused with the file's name and the checkpoint before.
-- `full`: the run saves to a disk (a tmpfs, which needs root) that becomes full; the checkpoint before must be whole, and
-  the run, moved elsewhere, must end with the same weights.
+  same command; it saves after every step, so that many kills come while it saves. After each the newest checkpoint
+  must be whole, and at the end the weights, the EMA and the optimiser must be those of the run that nothing disturbed.
+- `damage`: one byte of a checkpoint is changed, at every position of every safetensors header and JSON file and at
+  `--positions` random ones, and files are cut short; each must be refused with the file's name, and the checkpoint
+  before it offered.
+- `full`: the run saves to a disk (a tmpfs, which needs root) that becomes full; the checkpoint before must be whole,
+  and the run, moved elsewhere, must end with the same weights.
 
 Exit code 1 where any of it fails.
 """
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,13 @@ from jepa_actions.evaluation import commit, hardware
 from jepa_actions.training.checkpoint import TENSORS, checkpoint_folders
 from jepa_actions.training.resume import faults_of, find_checkpoint
 
-OPTIONS = """--config vjepa/two_room --name run --evaluate [] --data.env.episodes 40 --data.env.heldout_episodes 5
---train.batch_size 8 --train.log_every 1 --train.checkpoint_every 1 --model.encoder.depth 1 --model.predictor.depth 1
---model.encoder.patch 16""".split()
+OPTIONS = [  # a small model, so that the bytes of its headers can all be tried
+    *("--config", "vjepa/two_room", "--name", "run", "--evaluate", "[]", "--data.env.episodes", "40"),
+    *("--data.env.heldout_episodes", "5", "--train.batch_size", "8", "--train.log_every", "1"),
+    *("--train.checkpoint_every", "1", "--model.encoder.patch", "16", "--model.encoder.depth", "1"),
+    *("--model.encoder.width", "24", "--model.pooler.dim", "16", "--model.predictor.depth", "1"),
+    *("--model.predictor.width", "24", "--model.dynamics.width", "16", "--model.inverse.width", "16"),
+]
 LAST_S = 1.5  # a kill comes up to so many seconds after the first checkpoint of its process
 
 
@@ -90,7 +96,7 @@ def kills(folder: Path, count: int, steps: int, draw: random.Random) -> tuple[di
     if last.wait():
         raise SystemExit(last.stderr.read().decode() if last.stderr else "")
     same = same_checkpoints(run, folder / "straight" / "run")
-    lost = sum(bool(row["faults"]) for row in rows) + sum(b["step"] < a["step"] for a, b in zip(rows, rows[1:]))
+    lost = sum(bool(row["faults"]) for row in rows) + sum(b["step"] < a["step"] for a, b in pairwise(rows))
     metrics = {
         "kills": len(rows),
         "kills_while_saving": sum(row["while_saving"] for row in rows),
@@ -105,7 +111,7 @@ def changes(whole: bytes, path: Path, positions: list[int]) -> Iterator[tuple[st
     header = 8 + int.from_bytes(whole[:8], "little") if path.suffix == ".safetensors" else len(whole)
     for position in sorted({*range(header), *positions}):
         yield f"byte {position}", whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :]
-    for size in (0, 7, header // 2, len(whole) - 1):
+    for size in (0, 7, header // 2, len(whole) - 2):
         yield f"cut to {size}", whole[:size]
 
 
@@ -139,7 +145,7 @@ def full(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]
     """Fill the disk; see the top."""
     disk = folder / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)], capture_output=True)
     if mounted.returncode:
         return {"full_disk_measured": 0.0}, []
     try:
