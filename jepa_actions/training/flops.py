@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from jepa_actions.nn import set_gradient_checkpointing
@@ -48,18 +49,32 @@ class ModelFlops(FlopCounterMode):
 class StepFlops:
     """The FLOPs of this process's part of a training step, counted while one step runs.
 
-    They are counted again when terms of the loss begin or end. A step that is logged is not counted, because its meters
-    are no part of training, unless every step is.
+    They are counted again when terms of the loss begin or end. A step that takes the collapse meters is not counted,
+    because these are no part of training, unless every step takes them.
+
+    Args:
+        always_measured: whether every step takes them.
+        compiled: the model's blocks are: `flops_of_copy` counts, and `known` is told.
     """
 
-    def __init__(self, every_step_logs: bool) -> None:
+    def __init__(self, *, always_measured: bool, compiled: bool) -> None:
         self.flops: int | None = None
-        self._every, self._terms, self._sum, self._wanted = every_step_logs, frozenset[str](), 0, True
+        self._always, self._compiled = always_measured, compiled
+        self._terms, self._sum, self._wanted = frozenset[str](), 0, True
+
+    @property
+    def wants_copy(self) -> bool:
+        """Whether a copy should be counted before the next step."""
+        return self._compiled and self._wanted
+
+    def known(self, flops: int | None) -> None:
+        """Tell what a copy's step took; None where it cannot be known."""
+        self.flops, self._wanted = flops, False
 
     @contextmanager
-    def counting(self, logged: bool) -> Iterator[None]:
-        """Around each piece of a step that computes; does nothing once the step has been counted."""
-        if not self._wanted or (logged and not self._every):
+    def counting(self, measured: bool) -> Iterator[None]:
+        """Around a step's forward and backward passes; does nothing once a step has been counted."""
+        if not self._wanted or self._compiled or (measured and not self._always):
             yield
             return
         with ModelFlops() as counter:
@@ -67,23 +82,26 @@ class StepFlops:
         self._sum += counter.total()
 
     def step_done(self, terms: frozenset[str]) -> None:
-        """Tell which terms the step had."""
+        """Tell which terms of the loss the step had."""
         if self._sum:
-            self.flops, self._sum, self._wanted, self._terms = self._sum, 0, False, terms
-        elif terms != self._terms:
+            self.flops, self._sum, self._wanted = self._sum, 0, False
+        elif self._terms and terms != self._terms:
             self._wanted = True
+        self._terms = terms
 
 
-def flops_of_copy(module: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor]) -> int:
-    """FLOPs of a loss and its gradient on a copy of `module`, which keeps its weights, gradients and statistics.
+def flops_of_copy(module: nn.Module, step: Callable[[nn.Module], object]) -> int | None:
+    """FLOPs of a step's forward and backward passes on a copy of `module`, which stays as it is.
 
     For compiled blocks: they cannot be counted while they run, and would round otherwise if they ran uncompiled; a deep
-    copy of them is not compiled.
+    copy of them is not compiled. None where weights are sharded, which cannot be copied.
     """
+    if any(isinstance(weight, DTensor) for weight in module.parameters()):
+        return None
     twin = copy.deepcopy(module)
     set_gradient_checkpointing(twin, on=False)
     with ModelFlops() as counter:
-        loss_of(twin).backward()
+        step(twin)
     return int(counter.total())
 
 

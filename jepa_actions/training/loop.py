@@ -4,13 +4,13 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from tqdm import tqdm
 
 from jepa_actions.models import WorldModel
 from jepa_actions.nn import compile_blocks, set_gradient_checkpointing
@@ -19,8 +19,8 @@ from jepa_actions.training.checkpoint import save_checkpoint, training_tensors
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
 from jepa_actions.training.facts import data_facts, machine_facts
+from jepa_actions.training.flops import flops_of_copy
 from jepa_actions.training.loaders import make_loader
-from jepa_actions.training.metric_log import MetricLog
 from jepa_actions.training.module import TrainingModule, check_finite
 from jepa_actions.training.optimizer import make_optimizer
 from jepa_actions.training.processes import GlobalStep, batch_facts, batch_line, check_processes, clip_gradients
@@ -36,7 +36,9 @@ from jepa_actions.training.resume import (
 from jepa_actions.training.run_folder import locked, plain, prepare_folder, refuse_to_overwrite
 from jepa_actions.training.schedules import learning_rate
 from jepa_actions.training.sources import open_data
+from jepa_actions.training.step_clock import StepClock
 from jepa_actions.training.stop import StopRequest, TerminatedError
+from jepa_actions.training.watch import Watch
 
 
 def train(
@@ -47,6 +49,8 @@ def train(
     stop_after: int | None = None,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
     quiet: bool = False,
+    clock: StepClock | None = None,
+    rate: Callable[[int], float] | None = None,
 ) -> WorldModel:
     """Train a recipe and return the model; the run's folder holds config, metrics, checkpoints and the saved model.
 
@@ -59,7 +63,9 @@ def train(
         restart: take away what an older run of this name left, and begin again.
         stop_after: leave after this many steps in all, with a checkpoint, before the schedule is over.
         on_log: called with the step and the mean of each logged value.
-        quiet: no progress bar.
+        quiet: no progress line.
+        clock: one that the caller reads, too.
+        rate: the learning rate at a step, in place of the recipe's schedule.
 
     Raises:
         ConfigError: for a recipe that does not fit its data, a folder that has a run already, or one that is in use.
@@ -73,7 +79,9 @@ def train(
     with locked(run) if accelerator.is_main_process else nullcontext():
         if asked is None and not restart:
             refuse_to_overwrite(run)
-        return _train(config, run, accelerator, asked, stop_after, on_log, quiet)
+        watching = partial(Watch, run, config, accelerator, on_log=on_log, quiet=quiet, clock=clock)
+        rate = rate or partial(learning_rate, config=config.train)
+        return _train(config, run, accelerator, asked, stop_after, watching, rate)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -92,8 +100,8 @@ def _train(
     accelerator: Accelerator,
     asked: Resume | None,
     stop_after: int | None,
-    on_log: Callable[[int, dict[str, float]], None] | None,
-    quiet: bool,
+    watching: Callable[..., Watch],
+    rate: Callable[[int], float],
 ) -> WorldModel:
     optim = config.train
     check_processes(config, accelerator)
@@ -117,49 +125,51 @@ def _train(
         for part in (model, ema.target):
             compile_blocks(part)
     trained = accelerator.prepare(module)
-    global_step = GlobalStep(accelerator, trained, config)
-    if not quiet:
-        accelerator.print(batch_line(config, accelerator.num_processes))
     end = optim.steps if stop_after is None else min(stop_after, optim.steps)
-
-    meters = MetricLog(run / "metrics.jsonl", accelerator, on_log)
-    bar = tqdm(
-        total=optim.steps,
-        initial=start,
-        disable=quiet or not accelerator.is_main_process,
-        unit="step",
-        desc=config.name,
-    )
+    watch = watching(start=start, end=end)
+    lap, flops = watch.clock.lap, watch.flops
+    global_step = GlobalStep(accelerator, trained, config, lap)
+    watch.say(batch_line(config, accelerator.num_processes))
     module.train()
     for name in optim.freeze:  # running statistics, too, stay as they are
         getattr(model, name).eval()
-    with StopRequest(accelerator).listening() as stop:
-        for step, batch in zip(range(start, end), loader.prefetch(start, end), strict=True):
+    with StopRequest(accelerator).listening() as stop, watch:
+        for step, batch in zip(range(start, end), watch.batches(loader.prefetch(start, end)), strict=True):
             log_now = (step + 1) % optim.log_every == 0 or step + 1 == end
+            measured = log_now or watch.measures(step)
             batch = batch.to(accelerator.device)
+            lap("move")
+            if flops.wants_copy:
+                take = partial(GlobalStep, accelerator, config=config)
+                flops.known(flops_of_copy(module, lambda twin: take(twin)(batch, ema.target, step, False)))  # noqa: B023
             optimizer.zero_grad(set_to_none=True)
-            loss, logs = global_step(batch, ema.target, step, log_now)
+            with watch.counting(measured):
+                loss, logs = global_step(batch, ema.target, step, measured)
             check_finite(loss, logs, step, batch)
-            lr = learning_rate(step, optim)
+            lr = rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["scale"]
+            lap("other")
             norm = clip_gradients(accelerator, model, optim.clip)
+            lap("clip")
             optimizer.step()
+            lap("optimiser")
             ema.update(step)
-            meters.add({"loss": loss.detach(), "grad_norm": norm, **logs})
+            lap("ema")
+            watch.add({"loss": loss.detach(), "grad_norm": norm, **logs}, logged=log_now)
+            lap("log")
             told = stop()
             if log_now or told:
-                bar.set_postfix(meters.flush(step + 1, lr, optim.batch_size), refresh=False)
-            bar.update()
+                watch.log(lr)
+                lap("row")
             due = optim.checkpoint_every and ((step + 1) % optim.checkpoint_every == 0 or step + 1 == end)
             if accelerator.is_main_process and (due or told):
                 tensors = training_tensors(model, ema, optimizer)
                 save_checkpoint(run, step + 1, config, tensors, optim.keep_checkpoints, facts)
+                lap("checkpoint")
             if told:
-                bar.close()
                 accelerator.wait_for_everyone()
                 raise TerminatedError(f"{run}: ended by SIGTERM, saved at step {step + 1}: --resume {run} goes on")
-    bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and end == optim.steps:
         _save_model(model.float(), run, {"recipe": plain(asdict(config)), "data": data.notes})

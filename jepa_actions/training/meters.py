@@ -1,4 +1,4 @@
-"""What shows a collapse before the losses do: effective rank, per-dimension spread, error against copying."""
+"""What shows a collapse before the losses do: effective rank, spread per dimension and between clips."""
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,23 @@ def effective_rank(x: Float[Tensor, "n d"]) -> float:
     return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
 
 
-def spread(x: Float[Tensor, "n d"]) -> dict[str, float]:
-    """Effective rank, and the smallest and mean standard deviation over dimensions."""
-    std = x.std(0)
-    return {"rank": effective_rank(x), "std_min": float(std.min()), "std_mean": float(std.mean())}
+def between_clips(x: Float[Tensor, "b *rest d"]) -> float:
+    """Spread of what clips have at the same place, as a share of the size: root mean square over places and dimensions.
+
+    A collapsed encoder still gives each place its own latent, from its position alone: this alone becomes 0.
+    """
+    size = x.square().mean().sqrt()
+    return float(x.var(0, correction=0).mean().sqrt() / size.clamp(min=1e-12))
+
+
+def spread(x: Float[Tensor, "b *rest d"]) -> dict[str, float]:
+    """Of a clip's latents, places between first and last axis: effective rank, smallest and mean standard deviation
+    over dimensions, both over all samples of all clips, and the spread between clips."""
+    samples = x.flatten(0, -2)
+    std = samples.std(0)
+    return {
+        "rank": effective_rank(samples),
+        "std_min": float(std.min()),
+        "std_mean": float(std.mean()),
+        "clips": between_clips(x),
+    }

@@ -1,43 +1,59 @@
-"""What training reports: one JSON line per `train.log_every` steps, and what the progress bar shows."""
+"""What training writes down: `metrics.jsonl`, a row per `train.log_every` steps, and `events.jsonl`, named trouble."""
 
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 
-class MetricLog:
-    """Means of the logged values since the last line of `metrics.jsonl`."""
+class Means:
+    """Means of logged values over steps, kept on their device until they are asked for."""
 
-    def __init__(
-        self, path: Path, accelerator: Accelerator, on_log: Callable[[int, dict[str, float]], None] | None
-    ) -> None:
-        self.path, self.accelerator, self.on_log = path, accelerator, on_log
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.since = time.perf_counter()
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
+        """One step's values; not every step has all of them."""
         for key, value in values.items():
             value = value.detach().to(torch.float64)
-            self.sums[key] = self.sums[key] + value if key in self.sums else value
-            self.counts[key] = self.counts.get(key, 0) + 1
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+            self._counts[key] = self._counts.get(key, 0) + 1
 
-    def flush(self, step: int, lr: float, batch_size: int) -> dict[str, str]:
-        """Write one line; returns what the progress bar shows."""
-        row = {key: float(total) / self.counts[key] for key, total in self.sums.items()}
-        steps, now = self.counts["loss"], time.perf_counter()
-        row |= {"lr": lr, "clips_per_second": steps * batch_size / (now - self.since)}
-        self.sums, self.counts, self.since = {}, {}, now
-        if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **row}) + "\n")
-            self.accelerator.log(row, step=step)
-            if self.on_log is not None:
-                self.on_log(step, row)
-        shown = ["loss", *(key for key in row if key.endswith("/total")), "z/rank"]
-        return {key.removesuffix("/total"): f"{row[key]:.3g}" for key in shown if key in row}
+    def steps(self) -> int:
+        """Steps since the means were last taken."""
+        return self._counts.get("loss", 0)
+
+    def take(self) -> dict[str, float]:
+        """The means since they were last taken, and begin anew."""
+        row = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return row
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Write one row at the end of a JSONL file."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a JSONL file, none where there is no file; a kill may have cut the last one short."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def events_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Keep the events up to a step, as a resumed run will do the later ones again; all of them go for step 0."""
+    kept: Sequence[dict[str, Any]] = [row for row in read_rows(path) if row["step"] <= step] if step else []
+    if path.is_file():
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return list(kept)

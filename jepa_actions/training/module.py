@@ -119,11 +119,11 @@ class TrainingModule(nn.Module):
             _ = views.z
             self.model.pooler.train(self.training)
         z = gather_rows(views.z.detach())
-        meters = {f"z/{key}": value for key, value in spread(z.flatten(0, -2)).items()}
+        meters = {f"z/{key}": value for key, value in spread(z).items()}
         if views.target is not None and "masked" in self.terms:
             tokens = self._target_tokens(views)
             if len(tokens):
-                meters.update({f"target/{key}": value for key, value in spread(tokens.flatten(0, 1)).items()})
+                meters.update({f"target/{key}": value for key, value in spread(tokens).items()})
         return {key: torch.tensor(value) for key, value in meters.items()}
 
     def _target_tokens(self, views: Views) -> Float[Tensor, "v n d"]:

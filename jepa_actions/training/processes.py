@@ -5,6 +5,7 @@ mean divides by its counts, and the mean over parts is the loss; DDP takes it ov
 gradient, clipping, EMA and learning rate are one process's, up to the rounding of sums in another order.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from typing import Any
@@ -31,10 +32,17 @@ class GlobalStep:
         accelerator: of this process.
         trained: the `TrainingModule`, as `accelerator.prepare` gave it back, or sharded.
         config: the recipe.
+        lap: told that a part of the step, `forward` or `backward`, has just been done.
     """
 
-    def __init__(self, accelerator: Accelerator, trained: nn.Module, config: TrainConfig) -> None:
-        self.accelerator, self.trained = accelerator, trained
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        trained: nn.Module,
+        config: TrainConfig,
+        lap: Callable[[str], None] = lambda part: None,
+    ) -> None:
+        self.accelerator, self.trained, self.lap = accelerator, trained, lap
         self.seed, self.parts = config.seed, config.train.accumulate
 
     def __call__(
@@ -59,7 +67,9 @@ class GlobalStep:
             with self._synchronised(i + 1 == self.parts):
                 with self.accelerator.autocast():
                     loss, logs = self.trained(part, target, step, self.seed, measure and i == 0, share, whole)
+                self.lap("forward")
                 self.accelerator.backward(loss if self.parts == 1 else loss / self.parts)
+                self.lap("backward")
             for name, value in {"loss": loss.detach(), **logs}.items():
                 meter = name.startswith(("z/", "target/"))
                 value = value if self.parts == 1 or meter else value.to(torch.float64) / self.parts

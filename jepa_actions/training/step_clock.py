@@ -92,7 +92,7 @@ class _DeviceIdle:
             after.synchronize()
         seconds = sum(before.elapsed_time(after) for before, after in self._pairs) / 1e3
         self._pairs = []
-        return seconds
+        return float(seconds)
 
     def _mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
