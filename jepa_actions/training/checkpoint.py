@@ -21,6 +21,7 @@ from torch import nn
 from jepa_actions.errors import CheckpointError
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
+from jepa_actions.training.sharded import whole
 
 STATE_VERSION = 2
 CHECKSUMS = "checksums.json"
@@ -107,21 +108,23 @@ def _to_disk(path: Path) -> None:
 
 
 def training_tensors(
-    model: nn.Module, ema: Ema | None, optimizer: torch.optim.Optimizer
+    model: nn.Module, ema: Ema | None, optimizer: torch.optim.Optimizer, *, keep: bool = True
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Everything that a step changes, by file and name: weights, EMA, moments. On the CPU; copied only where it must.
 
-    There is no random state among it: data, masks and schedules are functions of (seed, step).
+    There is no random state among it: data, masks and schedules are functions of (seed, step). Of a sharded run every
+    process must ask; without `keep` it only helps, and gets nothing.
     """
     return {
-        "model": _on_cpu(model.state_dict()),
-        "ema": _on_cpu({} if ema is None else ema.target.state_dict()),
-        "optimizer": _on_cpu(_optimizer_tensors(model, optimizer)),
+        "model": _on_cpu(model.state_dict(), keep),
+        "ema": _on_cpu({} if ema is None else ema.target.state_dict(), keep),
+        "optimizer": _on_cpu(_optimizer_tensors(model, optimizer), keep),
     }
 
 
-def _on_cpu(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _on_cpu(tensors: dict[str, Any], keep: bool) -> dict[str, torch.Tensor]:
+    gathered = ((name, whole(tensor.detach())) for name, tensor in tensors.items())
+    return {name: tensor.cpu().contiguous() for name, tensor in gathered if keep}
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from jepa_actions.training.build import build_model
 from jepa_actions.training.checkpoint import save_checkpoint, training_tensors
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
-from jepa_actions.training.facts import data_facts, machine_facts
+from jepa_actions.training.facts import data_facts, machine_facts, model_facts
 from jepa_actions.training.flops import flops_of_copy
 from jepa_actions.training.loaders import make_loader
 from jepa_actions.training.module import TrainingModule, check_finite
@@ -35,6 +35,7 @@ from jepa_actions.training.resume import (
 )
 from jepa_actions.training.run_folder import locked, plain, prepare_folder, refuse_to_overwrite
 from jepa_actions.training.schedules import learning_rate
+from jepa_actions.training.sharded import shard_training, whole_model
 from jepa_actions.training.sources import open_data
 from jepa_actions.training.step_clock import StepClock
 from jepa_actions.training.stop import StopRequest, TerminatedError
@@ -116,6 +117,7 @@ def _train(
     ema.target.to(accelerator.device)
     optimizer = make_optimizer(model, config)
     facts: dict[str, Any] = {"machine": machine_facts(accelerator), "data": data_facts(data)}
+    facts["model"] = model_facts(model, data)
     facts["batch"] = batch_facts(config, accelerator.num_processes)
     start = 0 if asked is None else _continue(run, config, asked, facts, model, ema, optimizer, accelerator)
     if accelerator.is_main_process:
@@ -124,10 +126,13 @@ def _train(
     if optim.compile:
         for part in (model, ema.target):
             compile_blocks(part)
-    trained = accelerator.prepare(module)
+    if optim.shard:
+        optimizer = shard_training(module, ema, optimizer, accelerator.device)
+    trained = module if optim.shard else accelerator.prepare(module)
     end = optim.steps if stop_after is None else min(stop_after, optim.steps)
     watch = watching(start=start, end=end)
     lap, flops = watch.clock.lap, watch.flops
+    module.lap = lap
     global_step = GlobalStep(accelerator, trained, config, lap)
     watch.say(batch_line(config, accelerator.num_processes))
     module.train()
@@ -163,14 +168,18 @@ def _train(
                 watch.log(lr)
                 lap("row")
             due = optim.checkpoint_every and ((step + 1) % optim.checkpoint_every == 0 or step + 1 == end)
-            if accelerator.is_main_process and (due or told):
-                tensors = training_tensors(model, ema, optimizer)
-                save_checkpoint(run, step + 1, config, tensors, optim.keep_checkpoints, facts)
+            main = accelerator.is_main_process
+            if (due or told) and (main or optim.shard):  # shards are gathered from every process
+                tensors = training_tensors(model, ema, optimizer, keep=main)
+                if main:
+                    save_checkpoint(run, step + 1, config, tensors, optim.keep_checkpoints, facts)
                 lap("checkpoint")
             if told:
                 accelerator.wait_for_everyone()
                 raise TerminatedError(f"{run}: ended by SIGTERM, saved at step {step + 1}: --resume {run} goes on")
     accelerator.wait_for_everyone()
+    if optim.shard:
+        model = whole_model(model)
     if accelerator.is_main_process and end == optim.steps:
         _save_model(model.float(), run, {"recipe": plain(asdict(config)), "data": data.notes})
     if config.tracker is not None:

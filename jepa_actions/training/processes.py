@@ -23,6 +23,7 @@ from jepa_actions.nn import Share, process_of, set_share, sum_over_processes
 from jepa_actions.objectives import TargetEncoder
 from jepa_actions.objectives.global_batch import global_batch
 from jepa_actions.training.config import TrainConfig
+from jepa_actions.training.sharded import average_whole_gradients, clip_shards
 
 
 class GlobalStep:
@@ -74,6 +75,8 @@ class GlobalStep:
                 meter = name.startswith(("z/", "target/"))
                 value = value if self.parts == 1 or meter else value.to(torch.float64) / self.parts
                 sums[name] = sums[name] + value if name in sums else value
+        if isinstance(self.trained, FSDPModule):
+            average_whole_gradients(self.trained)
         means = mean_over_processes(sums, self.accelerator.device)
         return means.pop("loss"), means
 
@@ -108,9 +111,10 @@ def mean_over_processes(values: dict[str, Tensor], device: torch.device) -> dict
 
 
 def clip_gradients(accelerator: Accelerator, model: nn.Module, largest: float) -> Tensor:
-    """Scale the gradients to a norm of at most `largest`; returns the norm that they had, of all shards."""
-    norm = torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), largest))
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    """Scale the gradients of the global batch to a norm of at most `largest`; returns the norm that they had."""
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return clip_shards(model, largest)
+    return torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), largest))
 
 
 def check_batch(config: TrainConfig, processes: int) -> None:
