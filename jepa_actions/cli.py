@@ -205,18 +205,27 @@ def plan(argv: list[str]) -> None:
 
 
 def convert(argv: list[str]) -> None:
-    """`convert SOURCE OUT`: published V-JEPA 2 weights as a model folder of this library."""
+    """`convert SOURCE OUT`: published V-JEPA 2 weights, or a training checkpoint, as a model folder of this library."""
     from jepa_actions.models import ARCHITECTURES
     from jepa_actions.models.pretrained import convert_vjepa2
+    from jepa_actions.training import convert_checkpoint, is_run
 
     parser = Parser(prog="jepa-actions convert")
-    parser.add_argument("source", help="a folder or Hub id in the Hugging Face layout, or a .pt of the release")
+    parser.add_argument(
+        "source", help="V-JEPA 2: a folder or Hub id (Hugging Face layout), or a .pt; or a run's folder"
+    )
     parser.add_argument("out", help="the folder to write; must not hold anything yet")
     parser.add_argument("--architecture", help=f"needed for a .pt: {', '.join(ARCHITECTURES)}")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: as published")
     parser.add_argument("--which", choices=("target_encoder", "encoder"), default="target_encoder", help="of a .pt")
     parser.add_argument("--revision", help="of a Hub id")
+    parser.add_argument("--step", type=int, help="of a run's folder; default: its newest checkpoint")
     options = parser.parse_args(argv)
+    if is_run(options.source):
+        print(convert_checkpoint(options.source, options.out, step=options.step))
+        return
+    if options.step is not None:
+        raise ConfigError(f"convert --step: found {options.source}, expected the folder of a run")
     found = convert_vjepa2(
         options.source,
         options.out,

@@ -12,6 +12,7 @@ from jepa_actions.training.config import (
     StreamConfig,
     TrainConfig,
 )
+from jepa_actions.training.convert import convert_checkpoint, is_run
 from jepa_actions.training.ema import Ema
 from jepa_actions.training.latents import encode_latents, encoder_key, stored_latents, transform_key
 from jepa_actions.training.loop import train
@@ -42,10 +43,12 @@ __all__ = [
     "TrainingModule",
     "WorldDataset",
     "build_model",
+    "convert_checkpoint",
     "effective_rank",
     "encode_latents",
     "encoder_key",
     "is_main_process",
+    "is_run",
     "learning_rate",
     "open_data",
     "spread",

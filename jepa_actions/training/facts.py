@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from jepa_actions.models import WorldModel
 from jepa_actions.training.sources import OpenData
 
 
@@ -17,6 +19,15 @@ def machine_facts(accelerator: Accelerator) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": accelerator.device.type,
         "torch": torch.__version__,
+    }
+
+
+def model_facts(model: WorldModel, data: OpenData) -> dict[str, Any]:
+    """What opens the weights again without the data: architecture and action codec; and what they are told of."""
+    return {
+        "config": asdict(model.config),
+        "codec": None if model.codec is None else model.codec.to_dict(),
+        "data": data.notes,
     }
 
 

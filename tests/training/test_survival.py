@@ -16,7 +16,9 @@ import yaml
 from safetensors.torch import load_file
 from tiny_world import tiny_recipe
 
+from jepa_actions.cli import main
 from jepa_actions.errors import CheckpointError, ConfigError
+from jepa_actions.models import WorldModel
 from jepa_actions.training import Resume, TerminatedError, train
 from jepa_actions.training.resume import faults_of
 from jepa_actions.training.run_folder import plain
@@ -251,3 +253,25 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(tmp_path):
         assert same(train(elsewhere, resume=True, quiet=True).state_dict(), straight)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_checkpoint_becomes_a_model_folder_without_its_data(tmp_path, monkeypatch, capsys):
+    recipe = tiny_recipe(tmp_path, steps=4, checkpoint_every=2)
+    model = train(recipe, quiet=True)
+    run = tmp_path / "run"
+    monkeypatch.setattr("jepa_actions.training.sources.world_dataset", None)  # no data is opened
+    for source, step in ((run, None), (run / "checkpoints" / "step-0000004", None), (run, 2)):
+        out = tmp_path / f"out-{source.name}-{step}"
+        words = [] if step is None else ["--step", str(step)]
+        assert main(["convert", str(source), str(out), *words]) == 0
+        assert capsys.readouterr().out.strip().endswith(str(out))
+        found = WorldModel.from_pretrained(out)
+        assert same(found.state_dict(), model.state_dict()) == (step is None)
+        assert found.codec.to_dict() == model.codec.to_dict()
+        assert found.extra["recipe"]["train"]["steps"] == 4
+    assert main(["convert", str(run), str(out)]) == 2
+    assert "is not empty, expected a folder that does not exist yet" in capsys.readouterr().err
+    (run / "checkpoints/step-0000004/ema.safetensors").write_bytes(b"")
+    assert main(["convert", str(run), str(tmp_path / "new")]) == 2
+    assert "ema.safetensors: damaged" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
