@@ -54,10 +54,14 @@ class NonFiniteLossError(JepaActionsError):
 
 
 class TrainingModule(nn.Module):
-    """Model and objectives as one module whose forward is the total loss, so that DDP sees every use of a weight."""
+    """Model and objectives as one module whose forward is the total loss, so that DDP sees every use of a weight.
+
+    `lap`, where it is set, is told that a part of the step, `forward` or `meters`, has just been done.
+    """
 
     def __init__(self, model: WorldModel, config: TrainConfig) -> None:
         super().__init__()
+        self.lap: Callable[[str], None] = lambda part: None
         self.model = model
         self.terms: dict[str, tuple[Any, Objective]] = {}
         for name, build in OBJECTIVES.items():
@@ -106,7 +110,9 @@ class TrainingModule(nn.Module):
         if total is None:
             raise ConfigError(f"objectives: no term is active at step {step} (see start and stop)")
         if measure:
+            self.lap("forward")
             logs.update(self._meters(views))
+            self.lap("meters")
         return total, logs
 
     @torch.no_grad()

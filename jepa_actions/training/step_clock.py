@@ -9,7 +9,21 @@ import torch
 from jepa_actions.training.flops import synchronise
 
 T = TypeVar("T")
-PARTS = ("data", "move", "forward", "backward", "clip", "optimiser", "ema", "log", "checkpoint", "other")
+PARTS = (
+    "data",
+    "move",
+    "forward",
+    "backward",
+    "clip",
+    "optimiser",
+    "ema",
+    "log",
+    "other",
+    "meters",
+    "row",
+    "checkpoint",
+)
+RARE = ("meters", "row", "checkpoint")  # of some steps alone
 
 
 class StepClock:
