@@ -165,6 +165,7 @@ def _built(
     config: WorldModelConfig, codec: ActionCodec | None, facts: dict[str, TensorFacts], where: str
 ) -> WorldModel:
     """The model of a configuration, with random weights, within what its weight files justify."""
+    _check_depths(dataclasses.asdict(config), len(facts), f"{where}model")
     size = sum(fact.bytes for fact in facts.values())
     check_memory(size, f"{where}model")
     try:
@@ -177,6 +178,15 @@ def _built(
         raise
     except Exception as error:  # whatever a constructor trips over, the configuration is what asked for it
         raise CheckpointError(f"{where}{' '.join(str(error).split()):.400}") from error
+
+
+def _check_depths(config: dict[str, Any], tensors: int, where: str) -> None:
+    """Every layer has a tensor; how many layers there are is looked at before any list of them is made."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_depths(value, tensors, f"{where}.{name}")
+        elif name == "depth" and value > tensors:
+            raise CheckpointError(f"{where}.depth: {shown(value)} layers, the weights beside it are {tensors} tensors")
 
 
 def _check_inputs(config: WorldModelConfig, where: str) -> None:

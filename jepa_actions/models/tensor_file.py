@@ -56,7 +56,10 @@ def read_header(path: Path) -> dict[str, TensorFacts]:
     try:
         with real.open("rb") as file:
             found = os.fstat(file.fileno())
-            length = int.from_bytes(file.read(8), "little")
+            begin = file.read(8)
+            if begin == b"version ":
+                raise CheckpointError(f"{path}: is a pointer of git LFS, not the file it stands for: `git lfs pull`")
+            length = int.from_bytes(begin, "little")
             if found.st_size < 8 or length > found.st_size - 8:
                 raise CheckpointError(
                     f"{path}: damaged (a header of {length} bytes was expected, the file has {found.st_size})"
