@@ -5,19 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jepa_actions.cli_parser import Parser
+from jepa_actions.cli_watch import HELP as WATCH_HELP
+from jepa_actions.cli_watch import add_watching, instead_of_training
 from jepa_actions.errors import ConfigError
 from jepa_actions.resources import recipe_path
 
 if TYPE_CHECKING:
     from jepa_actions.training import TrainConfig
 
-HELP = """--config RECIPE | --resume RUN [--preset P] [--a.b value ...]
+HELP = f"""--config RECIPE | --resume RUN [--preset P] [--a.b value ...]
 
   --resume RUN        go on with a run from its newest checkpoint, bit for bit
   --resume_step N     from that checkpoint instead; later ones are set aside
   --allow_changes     go on although recipe or data have changed: says what differs
   --restart           take away what an older run of this name left, and begin again
-
+{WATCH_HELP}
 Every key of a recipe is an option; `--config RECIPE --help` lists them.
 """
 
@@ -35,6 +37,7 @@ def train(argv: list[str]) -> None:
     parser.add_argument("--resume_step", type=int, metavar="N")
     parser.add_argument("--allow_changes", action="store_true")
     parser.add_argument("--restart", action="store_true")
+    add_watching(parser)
     options, words = parser.parse_known_args(argv)
     _check(options)
     if options.resume:
@@ -44,6 +47,8 @@ def train(argv: list[str]) -> None:
         words = ["--config", str(run / "config.yaml"), f"--name={run.name}", f"--out={run.parent}", *words]
     config = load_config(TrainConfig, _with_recipe_path(words), prog="jepa-actions train")
     print(f"torch threads: {use_all_cores()}")
+    if instead_of_training(options, config):
+        return
     resume = Resume(options.resume_step, options.allow_changes) if options.resume else False
     run_training(config, resume=resume, restart=options.restart)
     _evaluate(config)

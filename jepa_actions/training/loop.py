@@ -39,6 +39,7 @@ from jepa_actions.training.sharded import shard_training, whole_model
 from jepa_actions.training.sources import open_data
 from jepa_actions.training.step_clock import StepClock
 from jepa_actions.training.stop import StopRequest, TerminatedError
+from jepa_actions.training.trackers import check_tracker, start_tracker
 from jepa_actions.training.watch import Watch
 
 
@@ -86,7 +87,9 @@ def train(
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Devices, processes, precision and tracker of a recipe."""
+    """Devices, processes, precision and tracker of a recipe. Raises: ConfigError for a tracker that is not
+    installed."""
+    check_tracker(config.tracker)
     return Accelerator(
         mixed_precision=config.train.mixed_precision,
         log_with=config.tracker,
@@ -106,8 +109,7 @@ def _train(
 ) -> WorldModel:
     optim = config.train
     check_processes(config, accelerator)
-    if config.tracker is not None:
-        accelerator.init_trackers(config.name, config=plain(asdict(config)))
+    start_tracker(accelerator, config, plain(asdict(config)))
     set_seed(config.seed)
     data = open_data(config.data, config.model.image_size, config.model.cameras)
     model = build_model(config, data).to(getattr(torch, optim.dtype))

@@ -7,6 +7,7 @@ rate does most; where it begins to rise, the rate is too much.
 import json
 import math
 import shutil
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from jepa_actions.training.loop import train
 from jepa_actions.training.module import NonFiniteLossError
 from jepa_actions.training.threads import is_main_process
 
-EXPLODED = 1.0  # above the lowest loss, in units of what it has fallen by (or of its size, where that is more)
 SMOOTHING = 0.9  # share of the mean so far that stays at each step
-LOSS_SHARE = 0.9  # of the fall to the lowest loss that must be seen before a rate is suggested
+BEGIN = 10  # steps at rates far too low to learn: what the loss is before, and how noisy
+CLEAR = 2.0  # standard errors of a smoothed loss by which it must have fallen
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def lr_range(config: TrainConfig, options: LrRange | None = None, *, quiet: bool
 
     def look(step: int, row: dict[str, float]) -> None:
         losses.append(row["loss"])
-        if exploded(smooth(losses)):
+        if exploded(losses):
             raise _Exploded
 
     try:
@@ -89,22 +90,25 @@ def lr_range(config: TrainConfig, options: LrRange | None = None, *, quiet: bool
 def suggest(rates: list[float], losses: list[float]) -> dict[str, Any]:
     """The rate where the smoothed loss falls fastest, per factor of rate, on its way to its lowest value."""
     smoothed = smooth(losses)
-    low = min(range(len(smoothed)), key=smoothed.__getitem__) if smoothed else 0
-    found: dict[str, Any] = {"suggested": None, "fastest": None, "lowest": rates[low] if rates else None}
-    blown = exploded(smoothed)
+    blown = exploded(losses)
+    found: dict[str, Any] = {"suggested": None, "fastest": None, "lowest": None}
     found |= {"exploded": rates[-1] if blown else None, "rates": rates, "losses": losses, "smoothed": smoothed}
-    if low < 3:
-        found["how"] = "the loss never fell below its start: the range begins too high, or the recipe does not learn"
-        return found
-    slopes = [
-        (smoothed[i + 1] - smoothed[i - 1]) / math.log(rates[i + 1] / rates[i - 1]) for i in range(1, low)
-    ]  # up to the lowest: what falls after a rise says nothing
-    steepest = 1 + min(range(len(slopes)), key=slopes.__getitem__)
-    found["fastest"] = rates[steepest]
-    found["suggested"] = min(rates[steepest], rates[low] / 3)
-    reached = f"it exploded at {rates[-1]:.2g}" if blown else f"it did not explode up to {rates[-1]:.2g}"
+    if len(losses) <= BEGIN + 2:
+        return found | {"how": f"the loss exploded within {len(losses)} steps: begin at a lower rate"}
+    before = statistics.mean(losses[:BEGIN])
+    noise = statistics.stdev(losses[:BEGIN]) * math.sqrt((1.0 - SMOOTHING) / (1.0 + SMOOTHING))
+    low = min(range(BEGIN, len(smoothed)), key=smoothed.__getitem__)
+    if before - smoothed[low] < CLEAR * noise or low < BEGIN + 2:
+        how = "the loss did not fall by more than its noise: try more steps, more clips in a batch, or another range"
+        return found | {"how": how}
+    slopes = [  # up to the lowest: what falls after a rise says nothing
+        (smoothed[i + 1] - smoothed[i - 1]) / math.log(rates[i + 1] / rates[i - 1]) for i in range(BEGIN, low)
+    ]
+    steepest = BEGIN + min(range(len(slopes)), key=slopes.__getitem__)
+    found |= {"lowest": rates[low], "fastest": rates[steepest], "suggested": min(rates[steepest], rates[low] / 3)}
+    reached = f"exploded at {rates[-1]:.2g}" if blown else f"did not explode up to {rates[-1]:.2g}"
     found["how"] = (
-        f"the smoothed loss fell fastest at {rates[steepest]:.2g} and was lowest at {rates[low]:.2g}; {reached}; "
+        f"the smoothed loss fell fastest at {rates[steepest]:.2g}, was lowest at {rates[low]:.2g} and {reached}; "
         "suggested is the first, or a third of the second where that is less"
     )
     return found
@@ -119,12 +123,13 @@ def smooth(losses: list[float]) -> list[float]:
     return found
 
 
-def exploded(smoothed: list[float]) -> bool:
-    """Whether the loss has risen above its lowest by more than it ever fell, and by more than its size."""
-    if len(smoothed) < 10:
+def exploded(losses: list[float]) -> bool:
+    """Whether the smoothed loss has risen above its lowest by more than it ever fell, and by more than its size."""
+    if len(losses) <= BEGIN:
         return False
-    lowest = min(smoothed)
-    return smoothed[-1] > lowest + EXPLODED * max(smoothed[0] - lowest, abs(smoothed[0]))
+    smoothed, before = smooth(losses), statistics.mean(losses[:BEGIN])
+    lowest = min(smoothed[BEGIN:])
+    return smoothed[-1] > lowest + max(before - lowest, abs(before))
 
 
 def write_lr_range(report: dict[str, Any], run: Path) -> tuple[Path, Path]:
@@ -144,9 +149,9 @@ def write_lr_range(report: dict[str, Any], run: Path) -> tuple[Path, Path]:
         if report[name] is not None:
             axes.axvline(report[name], color=colour, linestyle="--", linewidth=1.2, label=f"{name} {report[name]:.2g}")
     axes.set_xscale("log")
-    # A loss that explodes would leave nothing to see of how it fell.
-    low, top = min(report["smoothed"], default=0.0), max(report["smoothed"][:10], default=1.0)
-    axes.set_ylim(low - 0.1 * (top - low), top + 0.6 * (top - low) + 1e-9)
+    if report["losses"]:  # one that explodes would leave nothing to see of how it fell
+        low, top = min(report["losses"]), max(report["losses"][:BEGIN])
+        axes.set_ylim(low - 0.1 * (top - low), top + 0.6 * (top - low) + 1e-9)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss")
     axes.spines[["top", "right"]].set_visible(False)
