@@ -86,7 +86,10 @@ def write_golden(model: WorldModel, folder: Path) -> bool:
     tensors = golden_tensors(model)
     finite = all(bool(tensor.isfinite().all()) for name, tensor in tensors.items() if name.startswith("out."))
     if finite:
+        (folder / GOLDEN).touch()
+        mode = (folder / GOLDEN).stat().st_mode
         save_file(tensors, folder / GOLDEN)
+        (folder / GOLDEN).chmod(mode)
     return finite
 
 

@@ -177,7 +177,8 @@ def _built(
     except ImportError:
         raise
     except Exception as error:  # whatever a constructor trips over, the configuration is what asked for it
-        raise CheckpointError(f"{where}{' '.join(str(error).split()):.400}") from error
+        text = " ".join(str(error).split()).partition(" Exception raised from")[0]  # torch adds its stack
+        raise CheckpointError(f"{where}{text:.400}") from error
 
 
 def _check_depths(config: dict[str, Any], tensors: int, where: str) -> None:

@@ -38,7 +38,7 @@ def verify_folder(folder: str | Path) -> Verification:
         CheckpointError: for a folder that does not open.
     """
     path = Path(folder)
-    config = read_config(path)
+    config, model = read_config(path), load_model(path, rollout=RolloutConfig())
     failed = list(changed_files(path).values())
     missing = []
     if read_checksums(path) is None:
@@ -46,7 +46,7 @@ def verify_folder(folder: str | Path) -> Verification:
     differences: dict[str, float] = {}
     if config["golden"]:
         try:
-            differences = golden_differences(load_model(path, rollout=RolloutConfig()), path)
+            differences = golden_differences(model, path)
         except CheckpointError as error:
             failed.append(str(error))
         failed += [
@@ -55,7 +55,6 @@ def verify_folder(folder: str | Path) -> Verification:
             if not worst <= TOLERANCE
         ]
     else:
-        load_model(path)
         version = config["format_version"]
         missing.append(f"{path}: no golden outputs are stored (format_version {version}): nothing could be recomputed")
     return Verification(path, config["format_version"], differences, list(dict.fromkeys(failed)), missing)

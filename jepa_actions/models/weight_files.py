@@ -40,7 +40,10 @@ def write_weights(tensors: dict[str, Tensor], folder: Path, max_shard_size: int 
             old.unlink()
     for file, names in split.filename_to_tensors.items():
         draft = folder / f".{file}"
+        draft.touch()
+        mode = draft.stat().st_mode  # safetensors leaves its files to their owner alone
         save_file({name: tensors[name] for name in names}, draft, metadata={"format": "pt"})
+        draft.chmod(mode)
         os.replace(draft, folder / file)
     written = list(split.filename_to_tensors)
     if split.is_sharded:
