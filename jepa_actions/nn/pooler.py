@@ -48,6 +48,7 @@ class AttentivePooler(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.mlp = Mlp(dim, 4 * dim, out_dim)
         self.standardise = Standardise(out_dim)
+        without_bias(self.mlp.fc2)
         self.register_buffer("positions", sincos_positions(*grid, dim), persistent=False)
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b n o"]:
@@ -62,6 +63,15 @@ class AttentivePooler(nn.Module):
         answers: Tensor = self.standardise(self.mlp(self.norm(pooled)))
         out: Tensor = answers[: len(rows)].unflatten(0, (-1, len(self.queries)))
         return out
+
+
+def without_bias(layer: nn.Linear) -> None:
+    """Leave a layer's bias as it is: the standardisation after it takes it out again.
+
+    Its gradient is rounding alone, which Adam makes into steps of full length; and the running mean of an EMA target,
+    which is the online one's, would not fit the target's slower bias.
+    """
+    layer.bias.requires_grad_(False)
 
 
 class PatchReadout(nn.Module):
@@ -105,6 +115,7 @@ class FlattenReadout(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, out_dim)
         self.standardise = Standardise(out_dim)
+        without_bias(self.out)
 
     def forward(self, tokens: Float[Tensor, "b p d"]) -> Float[Tensor, "b 1 o"]:
         """Patch tokens of one frame in raster order -> one latent token."""
