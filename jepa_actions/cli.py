@@ -8,6 +8,7 @@ from typing import get_args
 
 from jepa_actions.cli_data import data
 from jepa_actions.cli_parser import Parser, take_distractors
+from jepa_actions.cli_runs import runs
 from jepa_actions.cli_share import info, pull, push, verify
 from jepa_actions.cli_train import train
 from jepa_actions.errors import ConfigError, JepaActionsError
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "eval": evaluate,
         "plan": plan,
         "data": data,
+        "runs": runs,
         "info": info,
         "push": push,
         "pull": pull,

@@ -56,7 +56,10 @@ def _lr_range(options: Namespace, config: "TrainConfig") -> None:
     from jepa_actions.training.lr_range import LrRange, lr_range, write_lr_range
 
     given = {"low": options.lr_low, "high": options.lr_high, "steps": options.lr_steps}
-    report = lr_range(config, LrRange(**{key: value for key, value in given.items() if value is not None}))
+    asked = LrRange(**{key: value for key, value in given.items() if value is not None})
+    if is_main_process():
+        print(f"learning rates from {asked.low:g} to {asked.high:g} in {asked.steps} steps", flush=True)
+    report = lr_range(config, asked, quiet=True)
     if not is_main_process():
         return
     table, picture = write_lr_range(report, Path(config.out) / config.name)
@@ -72,7 +75,7 @@ def _profile(steps: int, config: "TrainConfig") -> None:
     from jepa_actions.training import is_main_process
     from jepa_actions.training.step_profile import profile, profile_table, write_profile
 
-    report = profile(config, steps)
+    report = profile(config, steps, quiet=True)
     if is_main_process():
         print(profile_table(report))
         print(write_profile(report, Path(config.out) / config.name))

@@ -401,7 +401,7 @@ def test_pull_prints_a_folder_that_loads(model, capsys, fails):
 
 def test_an_unknown_command_lists_the_known_ones(fails):
     assert fails("trian").startswith(
-        "command: expected one of demo, train, eval, plan, data, info, push, pull, convert, found 'trian'"
+        "command: expected one of demo, train, eval, plan, data, runs, info, push, pull, verify, convert, found 'trian'"
     )
     assert "--stps" in fails("demo", "--stps", "4")
     assert "invalid choice: 'phone'" in fails("demo", "--preset", "phone")
@@ -409,10 +409,10 @@ def test_an_unknown_command_lists_the_known_ones(fails):
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_help_lists_the_commands(capsys, argv):
-    assert "demo, train, eval, plan, data, info, push, pull, convert" in out_of(capsys, *argv)
+    assert "demo, train, eval, plan, data, runs, info, push, pull, verify, convert" in out_of(capsys, *argv)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "plan", "info", "push", "pull", "convert"])
+@pytest.mark.parametrize("command", ["demo", "train", "eval", "plan", "runs", "info", "push", "pull", "convert"])
 def test_every_command_answers_help(capsys, command):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])

@@ -1,8 +1,6 @@
 """The demo's page: one self-contained HTML file with curves, bars and real frames."""
 
-import base64
 import html
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.evaluation.control import Control, latent_agent
+from jepa_actions.evaluation.html_page import BLUE, GREY, LIGHT, ORANGE, picture, subplots, write_html
 from jepa_actions.evaluation.latents import encode_clips
 from jepa_actions.evaluation.play import play
 from jepa_actions.evaluation.protocol import load_protocol
@@ -25,15 +24,6 @@ from jepa_actions.training import OpenData, WorldDataset
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-img { max-width: 100%; } figure { margin: 1rem 0; } figcaption, .note { color: #555; font-size: .9rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-td, th { border-bottom: 1px solid #ddd; padding: .25rem .8rem; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
-"""
-BLUE, GREY, LIGHT, ORANGE = "#2364aa", "#8d99ae", "#cfd6e1", "#d1603d"
-
 
 def write_page(out: Path, model: WorldModel, data: OpenData, report: dict[str, Any]) -> Path:
     """Write `out/report.html` from a demo's report, its metrics and its model."""
@@ -42,37 +32,34 @@ def write_page(out: Path, model: WorldModel, data: OpenData, report: dict[str, A
         "<h1>TwoRoom: from video to a plan</h1>",
         f"<p>{_summary(report)}</p>",
         "<h2>Success</h2>",
-        _figure(
+        picture(
             _success_bars(planning),
             "Share of tasks in which the agent came within 4.5 px of the goal at any step; "
             f"{planning['episodes']} tasks of {html.escape(planning['protocol'])}, layouts never trained on. "
             "The line is the 95 % Wilson interval.",
         ),
         "<h2>A planned episode</h2>",
-        _figure(
+        picture(
             _frames_figure([planned_episode(model, planning["protocol"])], ["seen"], goal_last=True),
             "Real frames, every fifth environment step; the last picture is the goal that the planner was given.",
         ),
         "<h2>An imagined rollout</h2>",
-        _figure(
+        picture(
             _frames_figure(list(imagined_rollout(model, data)), ["imagined", "happened"]),
             "Above: for every imagined latent the nearest real frame of other held-out episodes. Below: what happened. "
             "The model never draws a pixel. It was shown the first frame and the actions.",
         ),
         "<h2>What was learned</h2>",
-        _figure(_curves(out / "metrics.jsonl"), "Loss terms over training steps."),
+        picture(_curves(out / "metrics.jsonl"), "Loss terms over training steps."),
         _learned_table(inverse, probe),
-        _figure(_rollout_figure(rollout), "Error of open-loop rollouts by horizon, in model steps of five actions."),
+        picture(_rollout_figure(rollout), "Error of open-loop rollouts by horizon, in model steps of five actions."),
         "<h2>What each term is worth</h2>",
         _terms(),
         f"<p class=note>Commit {html.escape(str(planning['commit']))}; "
         f"{html.escape(json.dumps(planning['hardware']))}; "
         f"{report['seconds']:.0f} s in all.</p>",
     ]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>jepa_actions demo</title><style>{STYLE}</style>"
-    target = out / "report.html"
-    target.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
-    return target
+    return write_html(out / "report.html", "jepa_actions demo", body)
 
 
 def _summary(report: dict[str, Any]) -> str:
@@ -137,7 +124,7 @@ def imagined_rollout(
 
 def _frames_figure(rows: list[list[Tensor]], labels: list[str], *, goal_last: bool = False) -> "Figure":
     columns = max(len(row) for row in rows)
-    figure, axes = _subplots(len(rows), columns, (1.15 * columns, 1.35 * len(rows)))
+    figure, axes = subplots(len(rows), columns, (1.15 * columns, 1.35 * len(rows)))
     for r, row in enumerate(rows):
         for c in range(columns):
             axis = axes[r][c]
@@ -169,7 +156,7 @@ def _success_bars(planning: dict[str, Any]) -> "Figure":
         values.insert(3, floors["straight"])
         colours.insert(3, LIGHT)
     heights = [value["success_rate"] for value in values]
-    figure, axes = _subplots(1, 1, (7, 2.6))
+    figure, axes = subplots(1, 1, (7, 2.6))
     axis = axes[0][0]
     axis.barh(names, heights, color=colours)
     low, high = planning["ci95"]["success_rate"]
@@ -189,7 +176,7 @@ def _curves(metrics: Path) -> "Figure":
     terms = sorted({key for row in rows for key in row if key.endswith("/total")})
     extra = [key for key in ("inverse/r2", "z/rank") if any(key in row for row in rows)]
     shown = [*terms, *extra]
-    figure, axes = _subplots(1, len(shown), (2.3 * len(shown), 2.2))
+    figure, axes = subplots(1, len(shown), (2.3 * len(shown), 2.2))
     for axis, key in zip(axes[0], shown, strict=True):
         points = [(row["step"], row[key]) for row in rows if key in row]
         axis.plot(*zip(*points, strict=True), color=BLUE)
@@ -203,7 +190,7 @@ def _curves(metrics: Path) -> "Figure":
 
 
 def _rollout_figure(rollout: dict[str, Any]) -> "Figure":
-    figure, axes = _subplots(1, 2, (7.5, 2.6))
+    figure, axes = subplots(1, 2, (7.5, 2.6))
     curves = {"model": rollout["metrics"], **rollout["floors"]}
     for axis, key, unit in zip(
         axes[0], ("px_error", "latent_error"), ("px, by linear probe", "latent units"), strict=True
@@ -260,19 +247,3 @@ def _terms() -> str:
         for row in study["rows"]
     )
     return f"<p>{html.escape(study['note'])}</p><table><tr><th>recipe{head}{body}</table>"
-
-
-def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=110)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _figure(figure: "Figure", caption: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img alt="" src="data:image/png;base64,{encoded}"><figcaption>{caption}</figcaption></figure>'
