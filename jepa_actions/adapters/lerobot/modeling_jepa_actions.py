@@ -49,14 +49,15 @@ class JepaActionsPolicy(PreTrainedPolicy):  # type: ignore[misc, unused-ignore]
         self._goal: Tensor | None = None
 
     def reset(self) -> None:
-        """The next observation is the first one of new episodes."""
+        """The next observation is the first one of new episodes. Raises ConfigError where nothing shows the goal."""
+        self.config.goal_is_given()
         self._control.reset()
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
         """(environments, dimensions): the next raw action of each."""
-        action = self._control.next_actions(batch[self.config.seen_key(batch)], self._goals(batch))
-        return self._absolute(action, batch)
+        goals = self._goals(batch)
+        return self._absolute(self._control.next_actions(batch[self.config.seen_key(batch)], goals), batch)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **_: Any) -> Tensor:
@@ -66,7 +67,8 @@ class JepaActionsPolicy(PreTrainedPolicy):  # type: ignore[misc, unused-ignore]
         """
         if self.config.relative_to is not None:
             raise ConfigError("policy: found relative_to, expected none: it is added step by step (select_action)")
-        return self._control.decide(batch[self.config.seen_key(batch)], self._goals(batch))
+        goals = self._goals(batch)
+        return self._control.decide(batch[self.config.seen_key(batch)], goals)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any] | None]:
         """Raise NotImplementedError: nothing is trained here."""
