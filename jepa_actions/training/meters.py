@@ -6,8 +6,14 @@ from torch import Tensor
 
 
 def effective_rank(x: Float[Tensor, "n d"]) -> float:
-    """exp of the entropy of the normalised singular values of centred samples (RankMe, arXiv 2210.02885): 1 to d."""
-    values = torch.linalg.svdvals((x - x.mean(0)).to(torch.float64))
+    """exp of the entropy of the normalised singular values of centred samples (RankMe, arXiv 2210.02885): 1 to d.
+
+    The singular values are roots of the smaller Gram matrix's eigenvalues: of 2048 samples in 64 dimensions in a
+    fraction of the time, and exact but for those below 1e-8 of the largest, which do not count.
+    """
+    centred = (x - x.mean(0)).to(torch.float64)
+    gram = centred.T @ centred if centred.shape[0] > centred.shape[1] else centred @ centred.T
+    values = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()
     share = values / values.sum().clamp(min=1e-12)
     return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
 

@@ -10,28 +10,24 @@ from torch import Tensor
 
 
 class Means:
-    """Means of logged values over steps, kept on their device until they are asked for."""
+    """Means of logged values over steps; the values stay where they are, untouched, until their mean is asked for."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._values: dict[str, list[Tensor]] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
         """One step's values; not every step has all of them."""
         for key, value in values.items():
-            value = value.detach().to(torch.float64)
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
-            self._counts[key] = self._counts.get(key, 0) + 1
+            self._values.setdefault(key, []).append(value.detach())
 
     def steps(self) -> int:
         """Steps since the means were last taken."""
-        return self._counts.get("loss", 0)
+        return len(self._values.get("loss", ()))
 
     def take(self) -> dict[str, float]:
         """The means since they were last taken, and begin anew."""
-        row = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return row
+        found, self._values = self._values, {}
+        return {key: float(torch.stack(values).to(torch.float64).mean()) for key, values in found.items()}
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

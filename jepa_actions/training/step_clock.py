@@ -1,7 +1,7 @@
 """Where the time of a training step goes, part by part."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
@@ -36,23 +36,26 @@ class StepClock:
     Args:
         device: the one that computes.
         exact: wait for the device at each lap.
+        now: seconds, of which differences count; `time.process_time` does not count what other programs take.
     """
 
-    def __init__(self, device: torch.device, *, exact: bool = False) -> None:
-        self._device, self._exact = device, exact
+    def __init__(
+        self, device: torch.device, *, exact: bool = False, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._device, self._exact, self._now = device, exact, now
         self._seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._last = now()
         self._idle = _DeviceIdle(device) if device.type == "cuda" and not exact else None
 
     def restart(self) -> None:
         """Forget what was measured, and begin now."""
-        self._seconds, self._last = {}, time.perf_counter()
+        self._seconds, self._last = {}, self._now()
 
     def lap(self, part: str) -> None:
         """Give the time since the last lap to `part`."""
         if self._exact:
             synchronise(self._device)
-        now = time.perf_counter()
+        now = self._now()
         self._seconds[part] = self._seconds.get(part, 0.0) + now - self._last
         self._last = now
 

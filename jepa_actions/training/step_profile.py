@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,9 @@ NAMES = {
 COMPUTE = ("data", "forward", "backward", "optimiser")  # the rest is the loop's
 
 
-def profile(config: TrainConfig, steps: int = 30, *, quiet: bool = False) -> dict[str, Any]:
+def profile(
+    config: TrainConfig, steps: int = 30, *, quiet: bool = False, now: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
     """Train some steps with a clock that waits for the device after each part, and say where the time went.
 
     Rows and checkpoints are rare: some are timed, and their time is shared among the steps from one to the next. With
@@ -44,6 +48,7 @@ def profile(config: TrainConfig, steps: int = 30, *, quiet: bool = False) -> dic
         config: the recipe.
         steps: counted ones, after some to warm up.
         quiet: no progress line.
+        now: the clock, see `StepClock`.
 
     Returns:
         `milliseconds` by part, of one step, and `share` of each; `step_ms`; `loop_overhead`, the share of all but
@@ -60,7 +65,7 @@ def profile(config: TrainConfig, steps: int = 30, *, quiet: bool = False) -> dic
         optim, log_every=steps // ROWS, checkpoint_every=done, steps=max(optim.steps, done + 1)
     )  # one step more than is done: the run never ends, so no model is saved
     trial = replace(config, out=str(run), name=".profile", tracker=None, evaluate=(), train=trained)
-    clock = ProfileClock(make_accelerator(trial).device)
+    clock = ProfileClock(make_accelerator(trial).device, now)
     try:
         train(trial, restart=True, stop_after=done, quiet=quiet, clock=clock)
     finally:
@@ -72,8 +77,8 @@ def profile(config: TrainConfig, steps: int = 30, *, quiet: bool = False) -> dic
 class ProfileClock(StepClock):
     """A clock that keeps all laps after the first steps."""
 
-    def __init__(self, device: torch.device) -> None:
-        super().__init__(device, exact=True)
+    def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
+        super().__init__(device, exact=True, now=now)
         self._begun, self._sums, self._counts = 0, dict[str, float](), dict[str, int]()
 
     def lap(self, part: str) -> None:
