@@ -73,7 +73,7 @@ def _download(repo_id: str, revision: str | None, library: str | None) -> Path:
         # The configuration first: it tells whose model this is, and pins the commit that the rest is taken from.
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG]))
     _check_library(folder, repo_id, library)
-    with _named(repo_id, revision):
+    with _named(repo_id, revision, begun=True):
         folder = Path(snapshot_download(repo_id, revision=folder.name, allow_patterns=list(PATTERNS)))
     check_is_model(folder, repo_id)
     _check_snapshot(folder, repo_id)
@@ -94,8 +94,8 @@ def _check_library(folder: Path, repo_id: str, library: str | None) -> None:
 
 
 @contextmanager
-def _named(repo_id: str, revision: str | None) -> Iterator[None]:
-    """What the Hub's client raises, as one error of this library that says what to do."""
+def _named(repo_id: str, revision: str | None, begun: bool = False) -> Iterator[None]:
+    """What the Hub's client raises, as one error of this library that says what to do. `begun`: some of it is here."""
     from huggingface_hub import errors
 
     at = f" at revision {revision!r}" if revision else ""
@@ -114,11 +114,11 @@ def _named(repo_id: str, revision: str | None) -> Iterator[None]:
         raise CheckpointError(
             f"{repo_id}: not a saved model, the Hub has no {named.group(1) if named else CONFIG} in it{at}"
         ) from error
-    except errors.IncompleteSnapshotError as error:
-        raise CheckpointError(
-            f"{repo_id}: the cache holds only a part of it{at}, and {_no_network()}: pull it again with a network"
-        ) from error
     except errors.LocalEntryNotFoundError as error:
+        if begun or isinstance(error, errors.IncompleteSnapshotError):
+            raise CheckpointError(
+                f"{repo_id}: the cache holds only a part of it{at}, and {_no_network()}: pull it again with a network"
+            ) from error
         raise CheckpointError(
             f"{repo_id}: no such folder, not in the cache{at}, and {_no_network()} ({one_line(error)})"
         ) from error
