@@ -374,7 +374,7 @@ def test_info_says_what_a_model_is(model, capsys, fails, tmp_path):
     tensors = load_file(Path(model) / "model.safetensors")
     expected = sum(tensor.numel() for name, tensor in tensors.items() if name in learned)
     assert facts["parameters"] == expected
-    assert facts["format_version"] == 5
+    assert facts["format_version"] == 6
     assert facts["model"]["encoder"]["width"] == 24
     assert facts["codec"]["names"] == ["dx", "dy"]
     assert str(tmp_path) in fails("info", tmp_path)
@@ -382,7 +382,7 @@ def test_info_says_what_a_model_is(model, capsys, fails, tmp_path):
 
 def test_what_does_not_load_is_not_pushed(model, tmp_path, capsys, fails, monkeypatch):
     pushed = []
-    monkeypatch.setattr("jepa_actions.hub.push_folder", lambda *a, **k: pushed.append((a, k)) or "address")
+    monkeypatch.setattr("jepa_actions.models.share.push_folder", lambda *a, **k: pushed.append((a, k)) or "address")
     assert out_of(capsys, "push", model, "me/model", "--private") == "address\n"
     assert pushed == [((model, "me/model"), {"private": True})]
     shutil.copytree(model, tmp_path / "damaged")
