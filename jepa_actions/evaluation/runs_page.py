@@ -118,14 +118,15 @@ def _groups(keys: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 def _plots(group: str, keys: list[str], runs: dict[str, Run]) -> "Figure":
     lines = -(-len(keys) // COLUMNS)
-    figure, axes = subplots(lines, COLUMNS, (2.7 * COLUMNS, 1.9 * lines + 0.3))
+    tall = 1.9 * lines + 0.3
+    figure, axes = subplots(lines, COLUMNS, (2.7 * COLUMNS, tall))
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.3 / tall, top=1 - 0.55 / tall, wspace=0.3, hspace=0.5)
     for place, axis in enumerate(axes.flat):
         if place < len(keys):
             _plot(axis, keys[place], runs)
         else:
             axis.set_axis_off()
-    figure.suptitle(group or "training", fontsize=10, x=0.01, ha="left", fontweight="bold")
-    figure.tight_layout()
+    figure.suptitle(group or "training", fontsize=10, x=0.01, ha="left", fontweight="bold", va="top", y=1 - 0.06 / tall)
     return figure
 
 

@@ -117,7 +117,8 @@ class Health:
                 self._range = (self.first["loss"], self.first["loss"])
 
     def _collapse(self, row: Row) -> str | None:
-        for where in ("z", "target"):
+        learned = self._terms - {"masked/total"}  # the masked term alone uses and shapes no z
+        for where in ("z", "target") if learned else ("target",):
             rank, first = row.get(f"{where}/rank"), self.first.get(f"{where}/rank")
             if rank is not None and first is not None and _lost(rank, first):
                 return f"the effective rank of {where} is {rank:.2f}, {first:.2f} at the first step"

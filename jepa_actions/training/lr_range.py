@@ -20,7 +20,7 @@ from jepa_actions.training.threads import is_main_process
 
 SMOOTHING = 0.9  # share of the mean so far that stays at each step
 BEGIN = 10  # steps at rates far too low to learn: what the loss is before, and how noisy
-CLEAR = 2.0  # standard errors of a smoothed loss by which it must have fallen
+CLEAR = 4.0  # standard errors of a smoothed loss by which it must have fallen: the lowest of many is low by chance
 
 
 @dataclass(frozen=True)
