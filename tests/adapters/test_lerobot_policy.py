@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -203,19 +204,10 @@ def test_lerobot_eval_reports_success_and_a_saved_policy_does_the_same(lerobot, 
     found = evaluated(lerobot, tmp_path / "fresh", "--policy.type=jepa_actions", *fresh)
     assert len(found["successes"]) == 3
     assert sum(found["successes"]) >= 2
-    save = f"""
-from jepa_actions.adapters.lerobot.modeling_jepa_actions import JepaActionsPolicy
-from jepa_actions.adapters.lerobot.configuration_jepa_actions import JepaActionsConfig
-from lerobot.configs.types import FeatureType, PolicyFeature
-action = PolicyFeature(type=FeatureType.ACTION, shape=(2,))
-config = JepaActionsConfig(
-    device="cpu", model={str(CHECKPOINTS / "two_room")!r}, planner="cem:evaluations=192",
-    goal_key="observation.images.goal", output_features={{"action": action}},
-)
-JepaActionsPolicy(config).save_pretrained("saved")
-"""
+    (save,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "lerobot.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "checkpoints").symlink_to(CHECKPOINTS)
     run(lerobot, "-c", save, cwd=tmp_path)
-    (tmp_path / "saved").rename(tmp_path / "moved")  # it depends on nothing outside
+    (tmp_path / "policies" / "two_room").rename(tmp_path / "moved")  # it depends on nothing outside
     again = evaluated(lerobot, tmp_path / "again", f"--policy.path={tmp_path / 'moved'}")
     assert (again["successes"], again["sum_rewards"]) == (found["successes"], found["sum_rewards"])
 
