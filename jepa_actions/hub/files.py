@@ -16,6 +16,7 @@ CONFIG = "config.json"
 CARD = "README.md"
 PATTERNS = (CONFIG, "checksums.json", "*.safetensors", "*.safetensors.index.json", CARD)  # what a model folder holds
 MAX_JSON = 4 << 20  # bytes of any JSON; parsed, the worst of that size takes some 100 MB
+MAX_PARTS = 200_000  # lists and objects in a JSON; a header of 10000 tensors has 30000
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _OWN = re.compile(
     r"config\.json|checksums\.json|README\.md|golden\.safetensors|model\.safetensors(\.index\.json)?"
@@ -89,6 +90,8 @@ def strict_json(data: bytes, where: str) -> Any:
     Raises:
         CheckpointError: for anything else, beginning with `where`.
     """
+    if (parts := data.count(b"[") + data.count(b"{")) > MAX_PARTS:  # each takes more memory and time than its text
+        raise CheckpointError(f"{where}: {parts} lists and objects, expected at most {MAX_PARTS}")
     try:
         text = data.decode()
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)

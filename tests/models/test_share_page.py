@@ -6,6 +6,7 @@ from pathlib import Path
 from tiny_world import tiny_world
 
 from jepa_actions.hub import MAX_JSON
+from jepa_actions.hub.files import MAX_PARTS
 from jepa_actions.models.card_file import MAX_FRONT_MATTER
 from jepa_actions.models.golden import TOLERANCE, VALUES
 from jepa_actions.models.migrations import MIGRATIONS
@@ -27,7 +28,10 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
 
 def test_the_limits_are_those_of_the_code():
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE, flags=re.MULTILINE))
-    assert f"{MAX_JSON >> 20} MiB" in rows["JSON (`config.json`, index, checksums, a safetensors header)"]
+    assert (
+        f"{MAX_JSON >> 20} MiB and {MAX_PARTS} lists and objects"
+        in rows["JSON (`config.json`, index, checksums, a safetensors header)"]
+    )
     assert str(MAX_TENSORS) in rows["tensors"]
     assert rows["a raw action; a model action"] == f"{MAX_DIMENSIONS} dimensions; {MAX_WIDTH} numbers"
     assert f"{MAX_FRONT_MATTER >> 10} KiB" in rows["front matter of the card"]
