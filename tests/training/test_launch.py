@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SRUN = """#!/usr/bin/env bash
 [[ "$1" == --kill-on-bad-exit=1 ]] && shift
 "$@" & first=$!
 "$@" & second=$!
+trap 'kill -TERM $first $second; wait; exit 1' TERM
 wait $first && wait $second
 """
 SCONTROL = """#!/usr/bin/env bash
@@ -55,16 +57,24 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def run_script(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def environment(**variables: str) -> dict[str, str]:
     path = os.pathsep.join([variables.pop("BIN", ""), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        ["bash", str(LAUNCH / script), *arguments],
-        env=launched_environment(PATH=path, ADDRESS="127.0.0.1", **variables),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return launched_environment(PATH=path, ADDRESS="127.0.0.1", **variables)
+
+
+def run_script(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(LAUNCH / script), *arguments]
+    return subprocess.run(command, env=environment(**variables), cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def slurm(folder: Path) -> dict[str, str]:
+    """What Slurm gives a job of two nodes, with its two commands in `folder`."""
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    job = str(free_port() % 20000 + 20000)
+    found = {"SLURM_JOB_NODELIST": "n[0-1]", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": job, "PER_NODE": "1"}
+    return found | {"BIN": str(folder), "SCONTROL_LOG": str(folder / "log")}
 
 
 @pytest.mark.parametrize(("name", "processes", "kind"), [("one_gpu", 1, "NO"), ("eight_gpus", 8, "MULTI_GPU")])
@@ -83,15 +93,23 @@ def test_two_processes_of_one_node(recipe, alone):
 
 
 def test_slurm_starts_two_agents_that_meet(recipe, alone, tmp_path):
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    job = str(free_port() % 20000 + 20000)  # its port is one of those that it may choose
-    slurm = {"SLURM_JOB_NODELIST": "n[0-1]", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": job, "PER_NODE": "1"}
-    slurm |= {"BIN": str(tmp_path), "SCONTROL_LOG": str(tmp_path / "log")}
-    done = run_script("slurm.sbatch", "--config", str(recipe), "--name=nodes", **slurm)
+    done = run_script("slurm.sbatch", "--config", str(recipe), "--name=nodes", **slurm(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 processes x 1 part x 4 clips" in done.stdout
     assert losses(recipe.parent / "runs" / "nodes") == pytest.approx(alone, rel=1e-5)
     assert (recipe.parent / "runs" / "nodes" / "model" / "config.json").is_file()
     assert "requeue" not in (tmp_path / "log").read_text()
+
+
+def test_a_job_whose_time_is_up_saves_and_is_queued_again(recipe, tmp_path):
+    command = ["bash", str(LAUNCH / "slurm.sbatch"), "--config", str(recipe), "--name=long", "--train.steps", "9999"]
+    metrics = recipe.parent / "runs" / "long" / "metrics.jsonl"
+    with (tmp_path / "out").open("w") as out:
+        job = subprocess.Popen(command, env=environment(**slurm(tmp_path)), cwd=ROOT, stdout=out, stderr=out)
+        end = time.monotonic() + 120
+        while not (metrics.is_file() and len(losses(metrics.parent)) > 2) and time.monotonic() < end:
+            time.sleep(0.2)
+        job.terminate()
+        assert job.wait(timeout=60) == 143, (tmp_path / "out").read_text()
+    assert list((metrics.parent / "checkpoints").glob("step-*"))
+    assert "requeue" in (tmp_path / "log").read_text()
