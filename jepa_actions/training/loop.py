@@ -120,6 +120,7 @@ def _train(
     optimizer = make_optimizer(model, config)
     facts: dict[str, Any] = {"machine": machine_facts(accelerator), "data": data_facts(data)}
     facts["model"] = model_facts(model, data)
+    facts["machine"] |= {"parts": optim.accumulate, "sharded": optim.shard}
     facts["batch"] = batch_facts(config, accelerator.num_processes)
     start = 0 if asked is None else _continue(run, config, asked, facts, model, ema, optimizer, accelerator)
     if accelerator.is_main_process:

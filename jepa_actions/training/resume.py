@@ -20,6 +20,7 @@ from jepa_actions.training.run_folder import metric_rows
 # Keys that change nothing that is computed.
 FREE = {"name", "out", "evaluate", "tracker", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"}
 FREE |= {"data.workers", "data.latents", "data.disk_limit"}
+FREE |= {"train.accumulate", "train.shard"}  # sums in another order: said as a difference of machines (`not_exact`)
 LARGEST_JSON = 16 << 20  # bytes; a state is a few thousand
 
 
