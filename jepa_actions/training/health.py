@@ -1,6 +1,6 @@
 """Trouble of a run, named when it begins: latents that collapse, a loss that diverges, a device that waits for data.
 
-What decides is scale-free, and was set so that no released run of this library is accused (docs/watch.md).
+What decides is scale-free, and was set so that no run of this library's own is accused (docs/watch.md).
 """
 
 import statistics
@@ -13,7 +13,7 @@ Row = dict[str, float]
 
 MEMORY = 20  # logged rows that a running median looks back on
 LOW_RANK, LOW_RANK_SHARE = 1.8, 0.1  # effective rank, and as a share of the first
-FLAT, FLAT_SHARE = 0.02, 0.1  # spread between clips as a share of the latents' size, and of its first value
+FLAT, FLAT_SHARE = 0.015, 0.1  # spread between clips as a share of the latents' size, and of its first value
 LOSS_RISE, LOSS_LOST = 1.5, 0.5  # above the median, in units of its size; and of what the loss had fallen by
 NORM_RISE = 10.0  # times the median
 STARVED = 0.3  # share of the time
