@@ -119,11 +119,16 @@ def estimate(config: TrainConfig, hardware: str = "h100", devices: int = 8, util
     parameters = target + other
     used = passes(config, masked)
     clip_flops = masked.share * (sum(one.flops() for one in used) + _ends(config, used))
-    kept = masked.share * sum(one.share * one.tokens * one.depth * token_bytes(one, config) for one in used)
+    saving = config.train.gradient_checkpointing
+    kept = sum(one.share * one.tokens * one.depth * token_bytes(one, config) for one in used)
+    if saving:  # and the one block that is being computed again
+        kept += max(one.share * one.tokens * token_bytes(one, config, whole=True) for one in used)
+    again = sum(one.flops() / 3 for one in used if one.times == 3.0) if saving else 0.0
     states = 4.0 * (4 * parameters + target) / (devices if config.train.shard else 1)  # float32: p, g, two moments, EMA
-    seconds = config.train.steps * config.train.batch_size * clip_flops / (devices * device.flops * utilisation)
+    work = config.train.steps * config.train.batch_size * (clip_flops + masked.share * again)
+    seconds = work / (devices * device.flops * utilisation)
     clips = config.train.batch_size // parts
-    return Estimate(device, devices, parameters, clip_flops, states, kept, clips, seconds / 86400)
+    return Estimate(device, devices, parameters, clip_flops, states, masked.share * kept, clips, seconds / 86400)
 
 
 def passes(config: TrainConfig, masked: MaskedConfig) -> list[Pass]:
@@ -155,13 +160,16 @@ def passes(config: TrainConfig, masked: MaskedConfig) -> list[Pass]:
     return found
 
 
-def token_bytes(one: Pass, config: TrainConfig) -> float:
-    """Bytes that one block keeps of one token for the gradient: counted on a block of this width on a CPU."""
+def token_bytes(one: Pass, config: TrainConfig, *, whole: bool = False) -> float:
+    """Bytes that one block keeps of one token for the gradient: counted on a block of this width on a CPU.
+
+    `whole` asks for those of a block that is not checkpointed.
+    """
     if one.times == 1.0:
         return 0.0
     bf16 = config.train.mixed_precision == "bf16"
     block = Block(one.width, one.heads, one.mlp_ratio).train()
-    set_gradient_checkpointing(block, config.train.gradient_checkpointing)
+    set_gradient_checkpointing(block, config.train.gradient_checkpointing and not whole)
     x = torch.randn(1, TOKENS, one.width).requires_grad_()
     with LivingBytes() as living, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         out = block(x)

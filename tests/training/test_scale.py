@@ -65,7 +65,8 @@ def test_sharding_checkpointing_and_parts_count():
     again = estimate(replace(CONFIG, train=replace(CONFIG.train, gradient_checkpointing=True)), devices=4)
     parts = estimate(replace(CONFIG, train=replace(CONFIG.train, accumulate=2)), devices=4)
     assert sharded.states == plain.states / 4
-    assert again.activations_per_clip < 0.3 * plain.activations_per_clip
+    assert again.activations_per_clip < 0.6 * plain.activations_per_clip  # of three blocks, one is whole at a time
+    assert plain.days < again.days < 4 / 3 * plain.days
     assert (plain.clips, parts.clips) == (2, 1)
     assert parts.days == plain.days
     assert estimate(CONFIG, devices=8).days == pytest.approx(plain.days / 2)
