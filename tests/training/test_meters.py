@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jepa_actions.training import effective_rank, spread
+from jepa_actions.training.meters import between_clips
 
 
 def orthogonal_cloud(*scales: float) -> torch.Tensor:
@@ -40,3 +41,22 @@ def test_spread_names_the_weakest_dimension():
     assert found["std_min"] == pytest.approx(math.sqrt(2))
     assert found["std_mean"] == pytest.approx(5.5 * math.sqrt(2))
     assert found["rank"] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(300, 12), (12, 300)])
+def test_the_rank_is_that_of_the_singular_values(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -5, shape[1])
+    values = torch.linalg.svdvals((x - x.mean(0)).double())
+    share = values / values.sum()
+    assert effective_rank(x) == pytest.approx(float(torch.exp(-torch.xlogy(share, share).sum())), rel=1e-5)
+
+
+def test_an_encoder_of_positions_alone_has_spread_but_none_between_clips():
+    places = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0)).expand(8, 5, 16)
+    found = spread(places)
+    assert found["std_mean"] > 0.5
+    assert found["rank"] > 3.0
+    assert found["clips"] == pytest.approx(0.0, abs=1e-6)
+    content = places + torch.randn(8, 1, 16, generator=torch.Generator().manual_seed(1))
+    assert spread(content)["clips"] > 0.5
+    assert between_clips(100.0 * content) == pytest.approx(between_clips(content))
