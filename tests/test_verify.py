@@ -143,8 +143,14 @@ def test_golden_outputs_of_another_model_are_refused(folder, tmp_path):
     )
 
 
-def test_a_released_model_of_an_older_format_says_that_nothing_is_stored(capsys):
-    code, out = verified(capsys, REPOSITORY / "checkpoints" / "two_room")
+@pytest.mark.parametrize("name", ["point_maze", "push_t", "reacher", "swm_two_room", "two_room", "two_room_goals"])
+def test_released_models_answer_here_what_they_answered_where_they_were_saved(capsys, name):
+    code, out = verified(capsys, REPOSITORY / "checkpoints" / name)
+    assert code == 0, out
+
+
+def test_a_model_of_an_older_format_says_that_nothing_is_stored(capsys):
+    code, out = verified(capsys, REPOSITORY / "tests" / "models" / "formats" / "v1")
     assert code == 1
     assert "no golden outputs are stored (format_version 1): nothing could be recomputed" in out
 
