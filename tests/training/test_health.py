@@ -90,14 +90,14 @@ def test_data_slower_than_the_model_is_starvation(tmp_path, monkeypatch):
     batch = ClipLoader.batch
 
     def slow(self, step):
-        time.sleep(0.5)
+        time.sleep(1.2)
         return batch(self, step)
 
     monkeypatch.setattr(ClipLoader, "batch", slow)
-    config = tiny_recipe(tmp_path, steps=12, log_every=3, checkpoint_every=0)
+    config = tiny_recipe(tmp_path, steps=6, log_every=2, checkpoint_every=0)
     train(config, quiet=True)
     (event,) = events(config)
-    assert (event["event"], event["step"]) == ("starvation", 9), "the first row, with the start in it, does not count"
+    assert (event["event"], event["step"]) == ("starvation", 6), "the first row, with the start in it, does not count"
     assert "of the time went into waiting for data" in event["what"]
     assert "data.workers" in event["try"]
 
