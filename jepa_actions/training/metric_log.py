@@ -1,6 +1,7 @@
 """What training writes down: `metrics.jsonl`, a row per `train.log_every` steps, and `events.jsonl`, named trouble."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,5 +52,12 @@ def events_until(path: Path, step: int) -> list[dict[str, Any]]:
     """Keep the events up to a step, as a resumed run will do the later ones again; all of them go for step 0."""
     kept: Sequence[dict[str, Any]] = [row for row in read_rows(path) if row["step"] <= step] if step else []
     if path.is_file():
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
     return list(kept)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside and rename: who reads it finds the old text or the new one."""
+    draft = path.with_name(f".writing-{path.name}")
+    draft.write_text(text)
+    os.replace(draft, path)

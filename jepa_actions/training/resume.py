@@ -15,7 +15,7 @@ from jepa_actions.models.serialize import load_weights, read_tensors
 from jepa_actions.training.checkpoint import CHECKSUMS, STATE_VERSION, TENSORS, checkpoint_folders, file_sha256
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.ema import Ema
-from jepa_actions.training.run_folder import metric_rows
+from jepa_actions.training.metric_log import read_rows
 
 # Keys that change nothing that is computed.
 FREE = {"name", "out", "evaluate", "tracker", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"}
@@ -71,7 +71,7 @@ def _had_none_yet(run: Path) -> bool:
     if not (run / "config.yaml").is_file() or (run / "model").exists() or (run / "checkpoints" / "set_aside").exists():
         return False
     every = yaml.safe_load((run / "config.yaml").read_text())["train"]["checkpoint_every"]
-    rows = metric_rows(run)
+    rows = read_rows(run / "metrics.jsonl")
     return every > 0 and (not rows or rows[-1]["step"] <= every)
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from jepa_actions.errors import ConfigError
 from jepa_actions.training.config import TrainConfig
+from jepa_actions.training.metric_log import read_rows, write_whole
 
 
 @contextmanager
@@ -57,27 +58,9 @@ def prepare_folder(run: Path, config: TrainConfig, start: int) -> None:
     if not start:
         for name in ("checkpoints", "model"):
             shutil.rmtree(run / name, ignore_errors=True)
-    rows = [row for row in metric_rows(run) if row["step"] <= start] if start else []
+    rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] <= start] if start else []
     write_whole(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_whole(run / "config.yaml", yaml.safe_dump(plain(asdict(config)), sort_keys=False))
-
-
-def metric_rows(run: Path) -> list[dict[str, Any]]:
-    """The whole lines of `metrics.jsonl`; a kill may have cut the last one short."""
-    path, rows = run / "metrics.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside and rename: who reads it finds the old text or the new one."""
-    draft = path.with_name(f".writing-{path.name}")
-    draft.write_text(text)
-    os.replace(draft, path)
 
 
 def plain(value: Any) -> Any:
