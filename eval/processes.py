@@ -119,7 +119,12 @@ def cases() -> dict[str, tuple[WorldModelConfig, ObjectivesConfig, dict[str, Any
         "masked_packed": (MODEL, ObjectivesConfig(masked=MaskedConfig(packed=True, share=0.3)), {}),
         "masked_unsplit": (MODEL, ObjectivesConfig(masked=MaskedConfig(split=False, kinds=("short", "long"))), {}),
         "patches_motion": (PATCHES, replace(NONE, forward=ForwardConfig(), inverse=InverseLossConfig()), FEW),
-        "distance": (GOALS, replace(NONE, distance=replace(DISTANCE, detach=False), sigreg=EVERY.sigreg), SCENES),
+        "distance": (GOALS, replace(NONE, distance=DISTANCE), SCENES),
+        "distance_encoder": (
+            GOALS,
+            replace(NONE, distance=replace(DISTANCE, detach=False), sigreg=EVERY.sigreg),
+            SCENES,
+        ),
         "goal_inverse": (
             GOALS,
             replace(NONE, distance=DISTANCE, goal_inverse=EVERY.goal_inverse),
@@ -215,7 +220,7 @@ def weights_apart(one: dict[str, torch.Tensor], many: dict[str, torch.Tensor]) -
 def measure(names: list[str], counts: list[int], dtypes: list[str], shard: bool) -> dict[str, Any]:
     """Rows of every objective, number of processes and precision."""
     rows: list[dict[str, Any]] = []
-    seconds = {}
+    seconds, made = {}, {"commit": commit()}
     runs = [(str(count), count, dtypes, {}) for count in counts]
     runs += [("2 sharded", 2, ["float32"], {"shard": True})] if shard else []
     with tempfile.TemporaryDirectory() as folder:
@@ -226,10 +231,12 @@ def measure(names: list[str], counts: list[int], dtypes: list[str], shard: bool)
             for dtype in used:
                 for name in names:
                     apart = difference(out / "1" / dtype / name, out / title / dtype / name)
-                    rows.append({"objective": name, "processes": count, "dtype": dtype, "shard": bool(optim), **apart})
+                    rows.append(
+                        {"objective": name, "processes": count, "dtype": dtype, "shard": bool(optim), **apart, **made}
+                    )
             shutil.rmtree(out / title)
     facts = {"steps": STEPS, "batch_size": BATCH, "lr": recipe(names[0], Path()).train.lr}
-    return {**facts, "rows": rows, "seconds": seconds, "hardware": hardware(), "commit": commit()}
+    return {**facts, "rows": rows, "seconds": seconds, "hardware": hardware()}
 
 
 def main() -> None:
@@ -254,6 +261,10 @@ def main() -> None:
             f"logged {row['logged']:.1e} {row['logged_worst']}"
         )
     if options.json:
+        if options.json.is_file():  # rows of other objectives stay
+            before = json.loads(options.json.read_text())
+            report["rows"] = [row for row in before["rows"] if row["objective"] not in options.only] + report["rows"]
+            report["seconds"] = before["seconds"] if set(options.only) < set(cases()) else report["seconds"]
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
