@@ -1,6 +1,6 @@
 """What the training loop costs beside the training: all but waiting for data, forward, backward and optimiser.
 
-    python eval/loop_overhead.py [--recipe vjepa/two_room] [--repeats 5] [--steps 40] [--threads N] [--json OUT] [--a.b V]
+    python eval/loop_overhead.py [--recipe vjepa/two_room] [--repeats 5] [--steps 40] [--threads N] [--json OUT]
 
 Three measurements take turns, so that a machine that slows down slows all of them down:
 

@@ -21,6 +21,7 @@ from jepa_actions.training.ema import Ema
 from jepa_actions.training.facts import data_facts, machine_facts, model_facts
 from jepa_actions.training.flops import flops_of_copy
 from jepa_actions.training.loaders import make_loader
+from jepa_actions.training.memory import memory_report
 from jepa_actions.training.module import TrainingModule, check_finite
 from jepa_actions.training.optimizer import make_optimizer
 from jepa_actions.training.processes import GlobalStep, batch_facts, batch_line, check_processes, clip_gradients
@@ -180,6 +181,11 @@ def _train(
             if told:
                 accelerator.wait_for_everyone()
                 raise TerminatedError(f"{run}: ended by SIGTERM, saved at step {step + 1}: --resume {run} goes on")
+    if watch.clock.wants_memory:
+        again = GlobalStep(accelerator, trained, config)
+        watch.clock.memory = memory_report(
+            module, ema.target, optimizer, lambda: again(batch, ema.target, end, False), accelerator.device
+        )
     accelerator.wait_for_everyone()
     if optim.shard:
         model = whole_model(model)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from jepa_actions.training.flops import synchronise
+from jepa_actions.training.memory import MemoryReport
 
 T = TypeVar("T")
 PARTS = (
@@ -43,9 +44,15 @@ class StepClock:
         self, device: torch.device, *, exact: bool = False, now: Callable[[], float] = time.perf_counter
     ) -> None:
         self._device, self._exact, self._now = device, exact, now
+        self.memory: MemoryReport | None = None  # of a step, where `wants_memory`
         self._seconds: dict[str, float] = {}
         self._last = now()
         self._idle = _DeviceIdle(device) if device.type == "cuda" and not exact else None
+
+    @property
+    def wants_memory(self) -> bool:
+        """Whether what a step keeps in memory shall be found out at the end, which takes two more passes."""
+        return False
 
     def restart(self) -> None:
         """Forget what was measured, and begin now."""

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from jepa_actions.errors import ConfigError
 from jepa_actions.training.config import TrainConfig
 from jepa_actions.training.loop import make_accelerator, train
+from jepa_actions.training.memory import MemoryReport
 from jepa_actions.training.step_clock import PARTS, RARE, StepClock
 from jepa_actions.training.threads import is_main_process
 
@@ -53,7 +54,7 @@ def profile(
     Returns:
         `milliseconds` by part, of one step, and `share` of each; `step_ms`; `loop_overhead`, the share of all but
         waiting for data, forward, backward and optimiser; `once_ms`, of one of each rare part, and `every`, in how many
-        steps it comes; `steps`.
+        steps it comes; `steps`; `memory`, bytes by what they are for (`MemoryReport`), on the first process.
 
     Raises: ConfigError for fewer steps than are needed; as `train`.
     """
@@ -81,6 +82,10 @@ class ProfileClock(StepClock):
         super().__init__(device, exact=True, now=now)
         self._begun, self._sums, self._counts = 0, dict[str, float](), dict[str, int]()
 
+    @property
+    def wants_memory(self) -> bool:
+        return True
+
     def lap(self, part: str) -> None:
         """Give the time since the last lap to `part`."""
         before = self._last
@@ -106,6 +111,7 @@ class ProfileClock(StepClock):
             "once_ms": once,
             "every": every,
             "steps": steps,
+            "memory": None if self.memory is None else asdict(self.memory) | {"total": self.memory.total},
         }
 
 
@@ -118,6 +124,9 @@ def profile_table(found: dict[str, Any]) -> str:
         lines.append(f"{NAMES[part]:22} {value:9.3f} {found['share'][part]:7.2%}{note}")
     lines.append(f"{'a step':22} {found['step_ms']:9.3f}")
     lines.append(f"all but waiting for data, forward, backward and optimiser: {found['loop_overhead']:.2%}")
+    if found["memory"] is not None:
+        held = {key: value for key, value in found["memory"].items() if key != "total"}
+        lines.append(MemoryReport(**held).line())
     return "\n".join(lines)
 
 

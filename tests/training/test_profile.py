@@ -57,10 +57,20 @@ def test_rare_parts_are_shared_among_the_steps_between(found):
 def test_the_table_and_the_json_say_the_same_and_no_run_is_left(found):
     out, report = found
     lines = profile_table(report).splitlines()
-    assert {line[:22].strip() for line in lines[1:-2]} == set(NAMES.values())
-    assert lines[-1].endswith(f"{report['loop_overhead']:.2%}")
+    assert {line[:22].strip() for line in lines[1:-3]} == set(NAMES.values())
+    assert lines[-2].endswith(f"{report['loop_overhead']:.2%}")
+    assert lines[-1].startswith("memory ")
     assert list((out / "run").iterdir()) == []
     assert json.loads(write_profile(report, out / "run").read_text()) == report
+
+
+def test_what_a_step_keeps_in_memory_is_told(found):
+    memory = found[1]["memory"]
+    assert memory["measured"] == "cpu"
+    parts = [memory[part] for part in ("weights", "gradients", "optimizer", "target", "activations")]
+    assert all(part > 0 for part in parts)
+    assert memory["total"] == sum(parts)
+    assert 1.9 < memory["optimizer"] / memory["gradients"] < 2.1  # AdamW has two moments
 
 
 def test_too_few_steps_are_refused(tmp_path):
