@@ -7,7 +7,7 @@ from tiny_world import tiny_recipe
 from jepa_actions.nn import Block
 from jepa_actions.objectives import MaskedConfig
 from jepa_actions.training import ObjectivesConfig, train
-from jepa_actions.training import loop as training_loop
+from jepa_actions.training import run as training_run
 
 PACKED = ObjectivesConfig(masked=MaskedConfig(kinds=("short", "long"), split=False, packed=True))
 
@@ -31,7 +31,7 @@ def test_gradient_checkpointing_gives_the_same_weights_from_blocks_that_run_twic
 
 def test_compile_reaches_the_model_and_the_target(tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(training_loop, "compile_blocks", compiled.append)
+    monkeypatch.setattr(training_run, "compile_blocks", compiled.append)
     trained(tmp_path / "plain")
     assert not compiled
     trained(tmp_path / "compiled", compile=True)
