@@ -162,7 +162,7 @@ def refused(folder: Path, **options: bool) -> str:
     return str(caught.value)
 
 
-def test_what_does_not_verify_or_holds_more_is_not_shared(folder, monkeypatch):
+def test_what_does_not_verify_or_holds_more_is_not_shared(folder, tmp_path, monkeypatch):
     """Refused before anything is asked of the Hub, which is not there."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     (folder / "optimizer.bin").write_bytes(b"x")
@@ -176,7 +176,10 @@ def test_what_does_not_verify_or_holds_more_is_not_shared(folder, monkeypatch):
     tensors.write_bytes(kept)
     change_weight(folder, 0.5)
     assert "model.safetensors: sha256" in refused(folder, unverified=True)
-    old = REPOSITORY / "checkpoints" / "reacher"
+    old = tmp_path / "old"
+    old.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(REPOSITORY / "tests" / "models" / "formats" / "v4" / name, old)
     assert "no checksums.json" in refused(old)
     assert "(and 1 more); save it again, or allow that" in refused(old)
 
@@ -199,6 +202,6 @@ def test_info_says_what_verify_goes_by(folder, capsys):
     assert set(sealed) == {"config.json", "golden.safetensors", "model.safetensors"}
     assert all(facts["files"][name] == sealed[name] for name in sealed)
     assert sum(facts["parts"].values()) == facts["parameters"]
-    assert main(["info", str(REPOSITORY / "checkpoints" / "two_room")]) == 0
+    assert main(["info", str(REPOSITORY / "tests" / "models" / "formats" / "v1")]) == 0
     old = json.loads(capsys.readouterr().out)
     assert [line.split(":")[0] for line in old["migrations"]] == ["2", "3", "4", "5", "6"]

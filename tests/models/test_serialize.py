@@ -215,8 +215,8 @@ def test_a_model_of_an_older_format_still_answers_the_same(tmp_path, version):
         assert torch.equal(one, two)
 
 
-def test_the_released_model_of_format_1_loads():
-    folder = Path(__file__).parents[2] / "checkpoints" / "two_room"
+def test_a_model_of_format_1_loads():
+    folder = Path(__file__).parent / "formats" / "v1"
     assert json.loads((folder / "config.json").read_text())["format_version"] == 1
     loaded = WorldModel.from_pretrained(folder)
     assert loaded.config.backbone is None

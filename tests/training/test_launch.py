@@ -92,6 +92,7 @@ def test_two_processes_of_one_node(recipe, alone):
     assert losses(recipe.parent / "runs" / "pair") == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_slurm_starts_two_agents_that_meet(recipe, alone, tmp_path):
     done = run_script("slurm.sbatch", "--config", str(recipe), "--name=nodes", **slurm(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -101,6 +102,7 @@ def test_slurm_starts_two_agents_that_meet(recipe, alone, tmp_path):
     assert "requeue" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_job_whose_time_is_up_saves_and_is_queued_again(recipe, tmp_path):
     command = ["bash", str(LAUNCH / "slurm.sbatch"), "--config", str(recipe), "--name=long", "--train.steps", "9999"]
     metrics = recipe.parent / "runs" / "long" / "metrics.jsonl"

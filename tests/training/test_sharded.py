@@ -50,7 +50,8 @@ def test_shards_train_what_one_process_does(two, one):
     assert len(both) == STEPS
     for alone, shared in zip(rows(one), both, strict=True):
         for key in (key for key in alone if key in ("loss", "grad_norm") or key.endswith("/total")):
-            assert shared[key] == pytest.approx(alone[key], rel=1e-3), key
+            far = 1e-2 if key == "grad_norm" else 1e-3  # Adam enlarges rounding, and gradients show it before losses
+            assert shared[key] == pytest.approx(alone[key], rel=far), key
 
 
 def test_the_checkpoint_is_whole(two, one):
