@@ -4,11 +4,12 @@ PRESET ?= laptop
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test slow wheel clean
+.PHONY: help demo test coverage slow wheel clean
 
 help:
 	@echo "make demo [PRESET=laptop|gpu]  train on TwoRoom, plan in it, write runs/demo/report.html"
-	@echo "make test                      lint, types and the test suite with coverage"
+	@echo "make test                      lint, types and the test suite"
+	@echo "make coverage                  the test suite with the lines that it does not reach"
 	@echo "make slow                      the tests that take minutes"
 	@echo "make wheel                     dist/*.whl and dist/*.tar.gz"
 	@echo "make clean                     remove caches and dist/ (never .venv or runs/)"
@@ -29,6 +30,9 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 slow: $(STAMP)

@@ -41,7 +41,7 @@ def test_parts_add_up_to_the_step(found):
 
 def test_a_slow_part_shows_and_counts_as_the_loops(found):
     report = found[1]
-    assert report["milliseconds"]["ema"] == pytest.approx(1e3 * SLOW, rel=0.5)
+    assert report["milliseconds"]["ema"] > 0.9e3 * SLOW  # how much more, a busy machine decides
     compute = sum(report["share"][part] for part in ("data", "forward", "backward", "optimiser"))
     assert report["loop_overhead"] == pytest.approx(1.0 - compute)
     assert report["loop_overhead"] > report["share"]["ema"]
