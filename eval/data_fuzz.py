@@ -18,17 +18,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from fuzz.cases import Row, make_case, prepare, run_case
 from fuzz.valid import VARIANTS, run_variant
+from fuzz.workers import Worker
 
 from jepa_actions.evaluation import commit, hardware
 
-LIMIT_S = 60  # a case that takes longer hangs
 MEMORY = 4 << 30  # bytes that a process may write to
 
 
@@ -45,47 +44,6 @@ def worker(pipe: Connection, folder: str, seed: int) -> None:
         pipe.send(row)  # known even if what follows never ends
         pipe.send(run_case(row, root))
         shutil.rmtree(root)
-
-
-class Workers:
-    """One process that is replaced when it hangs or dies."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.seed = folder, seed
-        self.start()
-
-    def start(self) -> None:
-        """Begin a process."""
-        context = get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=worker, args=(other, str(self.folder), self.seed), daemon=True)
-        self.process.start()
-        other.close()
-
-    def ask(self, kind: str, number: int) -> Any:
-        """The row of a case; a hang or a crash becomes its fault."""
-        row: Any = Row(number, "", False, kind, "", [])
-        try:
-            self.pipe.send((kind, number))
-            for _ in range(1 if kind == "valid" else 2):
-                if not self.pipe.poll(LIMIT_S):
-                    row.faults.append(f"hang: more than {LIMIT_S} s")
-                    break
-                row = self.pipe.recv()
-            else:
-                return row
-        except EOFError:
-            self.process.join()
-            row.faults.append(f"crash: the process ended with {self.process.exitcode}")
-        self.process.kill()
-        self.process.join()
-        self.start()
-        return row
-
-    def stop(self) -> None:
-        """End the process."""
-        self.pipe.send(None)
-        self.process.join(LIMIT_S)
 
 
 def summary(rows: list[Row], valid: list[Row]) -> dict[str, Any]:
@@ -120,12 +78,14 @@ def run(damaged: int, valid: int, seed: int, folder: Path, first: int = 0) -> tu
     """The rows of damaged and valid data sets; `first` is the first case's number."""
     (folder / "bases").mkdir(parents=True)
     prepare(folder / "bases")
-    workers = Workers(folder, seed)
+    asked = Worker(worker, str(folder), seed)
     try:
-        rows = [workers.ask("damaged", case) for case in range(first, first + damaged)]
-        variants = [workers.ask("valid", k) for k in range(min(valid, len(VARIANTS)))]
+        numbers = range(first, first + damaged)
+        rows = [asked.ask(("damaged", n), Row(n, "", False, "damaged", "", []), answers=2) for n in numbers]
+        count = min(valid, len(VARIANTS))
+        variants = [asked.ask(("valid", k), Row(k, "", False, "valid", "", [])) for k in range(count)]
     finally:
-        workers.stop()
+        asked.stop()
     return rows, variants
 
 

@@ -13,16 +13,14 @@ import json
 import sys
 import tempfile
 import time
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from fuzz.model_cases import HOSTILE, VALID, Row, memory, run_case
+from fuzz.workers import Worker
 
 from jepa_actions.evaluation import commit, hardware
-
-LIMIT_S = 60  # a folder that takes longer hangs
 
 
 def worker(pipe: Connection, folder: str) -> None:
@@ -35,45 +33,6 @@ def worker(pipe: Connection, folder: str) -> None:
     while (task := pipe.recv()) is not None:
         number, hostile = task
         pipe.send(run_case(number, hostile, Path(folder), baseline))
-
-
-class Worker:
-    """One process that is replaced when it hangs or dies."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.start()
-
-    def start(self) -> None:
-        """Begin a process."""
-        context = get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=worker, args=(other, str(self.folder)), daemon=True)
-        self.process.start()
-        other.close()
-
-    def ask(self, number: int, hostile: bool) -> Row:
-        """The row of a folder; a hang or a crash becomes its fault."""
-        case = (HOSTILE if hostile else VALID)[number]
-        row = Row(number, case.kind, case.name, hostile)
-        try:
-            self.pipe.send((number, hostile))
-            if self.pipe.poll(LIMIT_S):
-                found: Row = self.pipe.recv()
-                return found
-            row.faults.append(f"hang: more than {LIMIT_S} s")
-        except EOFError:
-            self.process.join()
-            row.faults.append(f"crash: the process ended with {self.process.exitcode}")
-        self.process.kill()
-        self.process.join()
-        self.start()
-        return row
-
-    def stop(self) -> None:
-        """End the process."""
-        self.pipe.send(None)
-        self.process.join(LIMIT_S)
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:
@@ -98,11 +57,11 @@ def main() -> int:
     start = time.perf_counter()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        asked = Worker(Path(folder))
+        asked = Worker(worker, folder)
         for hostile, cases in ((True, HOSTILE), (False, VALID)):
             for number, case in enumerate(cases):
                 if options.only is None or options.only in f"{case.kind} {case.name}":
-                    rows.append(asked.ask(number, hostile))
+                    rows.append(asked.ask((number, hostile), Row(number, case.kind, case.name, hostile)))
         asked.stop()
     counts = summary(rows)
     print(json.dumps(counts, indent=2))

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import os
-import pickle
+import pickle  # written, to be refused; never read
 import struct
 from collections.abc import Callable
 from pathlib import Path
